@@ -1,0 +1,125 @@
+"""UAPI names and numbers (include/uapi/asm-generic/mman*.h, linux/mman.h, linux/userfaultfd.h).
+
+Plain integers: they are compared and combined in the model's hot path. The `*_NAMES` tables serve the
+text form. `kernel_bridge/native/abi.gen.h` makes the C compiler check every number here.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+PAGE_SHIFT: Final = 12
+PAGE: Final = 1 << PAGE_SHIFT
+WORD: Final = (1 << 64) - 1
+PMD_SIZE: Final = 2 << 20
+
+PROT_NONE: Final = 0
+PROT_READ: Final = 0x1
+PROT_WRITE: Final = 0x2
+PROT_EXEC: Final = 0x4
+PROT_SEM: Final = 0x8
+PROT_GROWSDOWN: Final = 0x01000000
+PROT_GROWSUP: Final = 0x02000000
+
+MAP_SHARED: Final = 0x01
+MAP_PRIVATE: Final = 0x02
+MAP_SHARED_VALIDATE: Final = 0x03
+MAP_DROPPABLE: Final = 0x08
+MAP_TYPE: Final = 0x0F
+MAP_FIXED: Final = 0x10
+MAP_ANONYMOUS: Final = 0x20
+MAP_32BIT: Final = 0x40
+MAP_ABOVE4G: Final = 0x80
+MAP_GROWSDOWN: Final = 0x0100
+MAP_DENYWRITE: Final = 0x0800
+MAP_EXECUTABLE: Final = 0x1000
+MAP_LOCKED: Final = 0x2000
+MAP_NORESERVE: Final = 0x4000
+MAP_POPULATE: Final = 0x008000
+MAP_NONBLOCK: Final = 0x010000
+MAP_STACK: Final = 0x020000
+MAP_HUGETLB: Final = 0x040000
+MAP_SYNC: Final = 0x080000
+MAP_FIXED_NOREPLACE: Final = 0x100000
+
+MREMAP_MAYMOVE: Final = 1
+MREMAP_FIXED: Final = 2
+MREMAP_DONTUNMAP: Final = 4
+
+MADV_NORMAL: Final = 0
+MADV_RANDOM: Final = 1
+MADV_SEQUENTIAL: Final = 2
+MADV_WILLNEED: Final = 3
+MADV_DONTNEED: Final = 4
+MADV_FREE: Final = 8
+MADV_REMOVE: Final = 9
+MADV_DONTFORK: Final = 10
+MADV_DOFORK: Final = 11
+MADV_MERGEABLE: Final = 12
+MADV_UNMERGEABLE: Final = 13
+MADV_HUGEPAGE: Final = 14
+MADV_NOHUGEPAGE: Final = 15
+MADV_DONTDUMP: Final = 16
+MADV_DODUMP: Final = 17
+MADV_WIPEONFORK: Final = 18
+MADV_KEEPONFORK: Final = 19
+MADV_COLD: Final = 20
+MADV_PAGEOUT: Final = 21
+MADV_POPULATE_READ: Final = 22
+MADV_POPULATE_WRITE: Final = 23
+MADV_DONTNEED_LOCKED: Final = 24
+MADV_COLLAPSE: Final = 25
+MADV_HWPOISON: Final = 100
+MADV_SOFT_OFFLINE: Final = 101
+MADV_GUARD_INSTALL: Final = 102
+MADV_GUARD_REMOVE: Final = 103
+
+UFFDIO_REGISTER_MODE_MISSING: Final = 1
+UFFDIO_REGISTER_MODE_WP: Final = 2
+UFFDIO_REGISTER_MODE_MINOR: Final = 4
+
+ACCESS_READ: Final = 0
+ACCESS_WRITE: Final = 1
+
+#: Most pages one `touch` reaches; the outcome has two bits a page.
+TOUCH_PAGES: Final = 32
+TOUCH_OK: Final = 0
+TOUCH_SIGSEGV: Final = 1
+TOUCH_SIGBUS: Final = 2
+
+
+def _names(prefix: str, *leave_out: str) -> Mapping[str, int]:
+    return {
+        name: value
+        for name, value in globals().items()
+        if name.startswith(prefix) and name not in leave_out and isinstance(value, int)
+    }
+
+
+PROT_NAMES: Final = _names("PROT_", "PROT_NONE")
+#: Single bits of the mmap flags; the type in the low four bits has names of its own.
+MAP_NAMES: Final = _names(
+    "MAP_", "MAP_SHARED", "MAP_PRIVATE", "MAP_SHARED_VALIDATE", "MAP_DROPPABLE", "MAP_TYPE"
+)
+MAP_TYPE_NAMES: Final = {
+    "MAP_SHARED": MAP_SHARED,
+    "MAP_PRIVATE": MAP_PRIVATE,
+    "MAP_SHARED_VALIDATE": MAP_SHARED_VALIDATE,
+    "MAP_DROPPABLE": MAP_DROPPABLE,
+}
+MREMAP_NAMES: Final = _names("MREMAP_")
+MADV_NAMES: Final = _names("MADV_")
+UFFD_MODE_NAMES: Final = _names("UFFDIO_REGISTER_MODE_")
+ACCESS_NAMES: Final = {"read": ACCESS_READ, "write": ACCESS_WRITE}
+
+#: Descriptors below are the executor's own; a program may not name them.
+FIRST_OBJECT_FD: Final = 10
+FD_NAMES: Final = {
+    "memfd": 10,
+    "memfd_ro": 11,
+    "file": 12,
+    "file_ro": 13,
+    "devzero": 14,
+    "pipe": 15,
+    "uffd0": 16,
+    "uffd1": 17,
+}

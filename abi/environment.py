@@ -1,0 +1,132 @@
+"""What the model is told of the machine before a program starts: the executor's report, as one value.
+
+The executor reports it once; it is part of every trace, finding and report, and has a JSON form. The model
+predicts everything from it and the program.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from abi.consts import PAGE
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """The addresses that the text form and the generator write relative to (bytes).
+
+    window: first byte of the window that programs aim at; window_pages: its size;
+    top: the end of the highest gap an unhinted mapping is placed in (mm->mmap_base).
+    """
+
+    window: int = 0x2_0000_0000
+    window_pages: int = 4096
+    top: int = 0x7FFF_F7FF_F000
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """What a descriptor of the object table refers to.
+
+    fd: its number; name: as in consts.FD_NAMES; ident: its index in layout records (descriptors of one inode
+    share it; 0 for what cannot appear in a layout); fs: the file system's name ("tmpfs", "ext4", ...), for a
+    device "devzero", else "pipe" or "uffd"; size: bytes; readable, writable: its open mode; noexec: a private PROT_EXEC
+    mapping of it is EPERM; max_bytes: the file system's largest file offset.
+    """
+
+    fd: int
+    name: str
+    ident: int
+    fs: str
+    size: int
+    readable: bool = True
+    writable: bool = True
+    noexec: bool = False
+    max_bytes: int = (1 << 63) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class InitialVma:
+    """A VMA that exists before the program: the executor's own (bytes).
+
+    perms: PERM_* bits; name: a name class; offset: bytes into the object; flags: its two-letter smaps VmFlags
+    codes; faulted: whether it has an anon_vma (a private VMA with anonymous pages in smaps).
+    """
+
+    start: int
+    end: int
+    offset: int
+    ident: int
+    perms: int
+    name: int
+    flags: tuple[str, ...]
+    faulted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """The machine and process as a program finds them. Sizes in bytes unless a field says pages."""
+
+    geometry: Geometry
+    initial: tuple[InitialVma, ...]
+    objects: tuple[Object, ...]
+    #: Why a descriptor of the table is missing: name -> one line.
+    missing: dict[str, str] = field(default_factory=dict)
+    task_size: int = 0x7FFF_FFFF_F000
+    #: Lowest address mmap may give without CAP_SYS_RAWIO (sysctl vm.mmap_min_addr).
+    dac_mmap_min_addr: int = 65536
+    #: Lowest address a hint is raised to and the search stops at: the larger of sysctl and LSM minimum.
+    mmap_min_addr: int = 65536
+    stack_guard_gap: int = 256 * PAGE
+    rlimit_as: int = (1 << 64) - 1
+    rlimit_data: int = (1 << 64) - 1
+    rlimit_memlock: int = (1 << 64) - 1
+    rlimit_stack: int = 8 << 20
+    max_map_count: int = 65530
+    #: Memory and swap of the machine (pages): more is never promised in one go where overcommit is 0.
+    memory_pages: int = 1 << 40
+    #: Pages before the program: VmSize, VmLck, VmData as the kernel counts them.
+    total_pages: int = 0
+    locked_pages: int = 0
+    data_pages: int = 0
+    start_brk: int = 0
+    brk: int = 0
+    start_stack: int = 0
+    #: Capabilities the executor holds, by name without CAP_: "IPC_LOCK", "SYS_RAWIO", "SYS_ADMIN".
+    capabilities: frozenset[str] = frozenset()
+    #: What the kernel was configured with and the processor has, found by asking it: "KSM", "THP",
+    #: "MEMORY_FAILURE" (each: madvise(0, 0, advice) is not EINVAL), "PKU" (protection keys), "SHMEM_HUGE" (shared
+    #: memory may have huge pages).
+    config: frozenset[str] = frozenset()
+    #: vm.overcommit_memory.
+    overcommit: int = 0
+    #: uname -r and -m, for people.
+    release: str = ""
+    machine: str = ""
+
+    def object(self, fd: int) -> Object | None:
+        """The object behind a descriptor, or None."""
+        return next((o for o in self.objects if o.fd == fd), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON data; `from_json` is its inverse."""
+        data = asdict(self)
+        data["capabilities"] = sorted(self.capabilities)
+        data["config"] = sorted(self.config)
+        return data
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Environment":
+        """The environment that `to_json` described.
+
+        Raises:
+            TypeError, KeyError: `data` is not of that form.
+        """
+        data = dict(data)
+        data["geometry"] = Geometry(**data["geometry"])
+        data["initial"] = tuple(
+            InitialVma(**{**vma, "flags": tuple(vma["flags"])}) for vma in data["initial"]
+        )
+        data["objects"] = tuple(Object(**obj) for obj in data["objects"])
+        data["capabilities"] = frozenset(data["capabilities"])
+        data["config"] = frozenset(data["config"])
+        return cls(**data)

@@ -1,0 +1,214 @@
+"""The binary form in which programs reach the executor, and the shared memory they travel through.
+
+It knows the words, the places of the areas and of the control words; `abi.header` gives the same numbers to the C
+compiler. It does not know how memory is shared or when anything is sent. In private use: it may change any day.
+
+A program is one header word, `calls | flags << 32`, and for each call its opcode and its arguments, all
+little-endian u64. A result is an index entry (RESULT) and packed trace bytes (`abi.trace`).
+"""
+
+import struct
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Final
+
+from abi.calls import CALLS, OPCODES, SIGNATURES, Call, Kind, Program, arguments
+from abi.consts import PAGE
+
+#: Where the executor's image and its shared memory lie in its address space (bytes).
+IMAGE_BASE: Final = 0x1000_0000
+SHARED_BASE: Final = 0x2000_0000
+SHARED_SIZE: Final = 4 << 20
+
+#: The areas of the shared memory: offset and size (bytes), disjoint, in order.
+AREAS: Final[dict[str, tuple[int, int]]] = {
+    "control": (0x0, PAGE),
+    "stack": (0x1000, 0x10000),
+    "baseline": (0x11000, PAGE),
+    "text": (0x12000, 0x10000),
+    "idents": (0x22000, 0x4000),
+    "index": (0x26000, 0x10000),
+    "scratch": (0x36000, PAGE),
+    "programs": (0x40000, 0x100000),
+    "results": (0x140000, SHARED_SIZE - 0x140000),
+}
+
+#: The words of the control page, in order. What the parent writes before a start comes first.
+CONTROL: Final = (
+    "parent_hash",  # ABI hash as Python computed it
+    "parent_pid",
+    "stage",  # 0: a new process, 1: prepared, may start
+    "reader",  # layout reader asked for: READER_*
+    "rlimit_as",  # bytes
+    "user",  # uid and gid to become, 0: stay
+    "protect",  # 1: lock and seal its own VMAs
+    "objects",  # bit n: descriptor n is open
+    "punch",  # bit n: descriptor n's pages are dropped after a program that mapped it
+    # what a start reports
+    "abi_hash",
+    "error",  # errno of a failed start
+    "error_at",  # START_* step that failed
+    "used_reader",
+    "locked",  # errno of mlock2 on its own VMAs, 0 if they are locked
+    "sealed",  # errno of mseal on its own VMAs, 0 if they are sealed
+    "uffd0",  # errno that kept userfaultfd 16 from being, 0 if it is there
+    "uffd1",
+    "task_size",
+    "brk",
+    "base_count",  # records in the baseline area; 0: the next start sets it
+    "base_size",  # VmSize and, in the high half, VmData + VmStk, in pages
+    "base_locked",  # VmLck in KiB
+    "base_uffd",
+    # a request
+    "request",  # REQUEST_*
+    "count",  # programs submitted
+    "rate_ns",  # how long a REQUEST_RATE repeats the batch
+    # progress, valid at any moment
+    "phase",  # PHASE_*
+    "finished",  # programs whose index entry and results are complete
+    "call",  # index of the call that runs
+    "partial",  # bytes of whole steps of the program that runs
+    "beats",  # counts calls, never goes back
+    "programs",  # counts programs, never goes back
+    "cursor",  # word offset of the next program
+    "out",  # byte offset of the next result
+    "stopped",  # 1: the results area is full, the rest must be sent again
+    "started_ns",
+    "elapsed_ns",
+    "recycles",
+    # a signal outside a touch
+    "lost_signal",
+    "lost_addr",
+    "lost_ip",
+    # scratch of the executor: it has no memory of its own
+    "idents",
+    "seen",
+    "saw_locked",
+    "last_count",
+    "ident_overflow",
+)
+
+REQUEST_RUN: Final = 1
+REQUEST_RATE: Final = 2
+
+READER_AUTO: Final = 0
+READER_QUERY: Final = 1
+READER_MAPS: Final = 2
+
+PHASE_IDLE: Final = 0
+PHASE_START: Final = 1
+PHASE_CALL: Final = 2
+PHASE_LAYOUT: Final = 3
+PHASE_RESET: Final = 4
+
+#: Steps of a start that can fail, in order; the text completes "executor start: ".
+START_STEPS: Final = (
+    "none",
+    "its ABI differs from Python's",
+    "setting resource limits",
+    "becoming an ordinary user (drop_privileges)",
+    "personality(ADDR_NO_RANDOMIZE), which a container's seccomp profile may forbid",
+    "executing itself again",
+    "its parent is gone",
+    "opening /proc/self",
+    "reading its own layout",
+    "its own mappings are not where they belong",
+    "a restart found another layout than the first start",
+    "a restart found another VmSize, VmData or VmLck than the first start",
+    "a malformed request",
+    "its shared memory was replaced",
+)
+START_NAMES: Final = (
+    "NONE",
+    "ABI",
+    "LIMITS",
+    "USER",
+    "PERSONALITY",
+    "EXEC",
+    "PARENT",
+    "PROC",
+    "LAYOUT",
+    "PLACES",
+    "BASELINE",
+    "COUNTERS",
+    "REQUEST",
+    "REPLACED",
+)
+
+#: A result: offset and length of its trace in the results area (bytes), RESULT_* status, DIRTY_* reason.
+RESULT: Final = struct.Struct("<IIII")
+RESULT_DONE: Final = 0
+RESULT_TOO_LARGE: Final = 1
+RESULT_IDENTS: Final = 2
+
+DIRTY_NO: Final = 0
+DIRTY_LAYOUT: Final = 1
+DIRTY_SIZE: Final = 2
+DIRTY_LOCKED: Final = 3
+DIRTY_ASKED: Final = 4
+DIRTY_OWN: Final = 5
+DIRTY_TEXTS: Final = (
+    "",
+    "mappings were left after unmapping everything",
+    "VmSize or VmData did not return to its initial value",
+    "VmLck did not return to its initial value",
+    "",
+    "the executor's own mappings were changed",
+)
+
+#: Program flag: start the executor anew afterwards, the program may have left invisible traces.
+FLAG_RECYCLE: Final = 1
+
+#: Idents of the objects in layout records (`abi.trace`).
+IDENT_IMAGE: Final = 1
+IDENT_SHARED: Final = 2
+IDENT_MEMFD: Final = 3
+IDENT_FILE: Final = 4
+IDENT_DEVZERO: Final = 5
+LAST_FIXED_IDENT: Final = IDENT_DEVZERO
+#: Objects a program may create before its observation is given up.
+MAX_NEW_IDENTS: Final = 1000
+
+#: The executor's own descriptors.
+FD_DOORBELL: Final = 0
+FD_DONE: Final = 1
+FD_STDERR: Final = 2
+FD_SHARED: Final = 3
+FD_IMAGE: Final = 4
+FD_MAPS: Final = 5
+FD_STATM: Final = 6
+FD_STATUS: Final = 7
+
+#: Exit statuses: after a signal outside a touch; without shared memory; otherwise EXIT_START + START_*.
+EXIT_SHARED: Final = 98
+EXIT_SIGNAL: Final = 99
+EXIT_START: Final = 100
+
+MAX_PROGRAMS: Final = AREAS["index"][1] // RESULT.size
+
+_HEADER: Final = struct.Struct("<Q")
+
+
+def _packer(cls: type[Call]) -> tuple[Callable[..., bytes], Callable[[Call], tuple[int, ...]], int]:
+    signature = SIGNATURES[cls]
+    codes = "".join("q" if kind is Kind.FD else "Q" for _, kind in signature)
+    fields: Callable[[Call], tuple[int, ...]] = attrgetter(*(name for name, _ in signature))
+    return struct.Struct("<Q" + codes).pack, fields, OPCODES[cls]
+
+
+_PACKERS: Final = {cls: _packer(cls) for cls in CALLS}
+
+
+def encode_call(call: Call) -> bytes:
+    """A call's words: its opcode and its arguments."""
+    pack, fields, opcode = _PACKERS[type(call)]
+    try:
+        return pack(opcode, *fields(call))
+    except struct.error:
+        words = arguments(call)
+        return struct.pack(f"<{len(words) + 1}Q", opcode, *words)
+
+
+def encode(program: Program, flags: int = 0) -> bytes:
+    """A program's words. `flags`: FLAG_* bits."""
+    return _HEADER.pack(len(program) | flags << 32) + b"".join(map(encode_call, program))
