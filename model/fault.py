@@ -1,0 +1,216 @@
+"""Page faults: what touching and populating pages does, and when a VMA gets its anon_vma (mm/memory.c).
+
+Contents are not modelled here, only whether an access succeeds and what it leaves for later merges.
+"""
+
+from errno import EFAULT
+from typing import Final
+
+from abi.consts import (
+    PAGE,
+    PAGE_SHIFT,
+    TOUCH_OK,
+    TOUCH_PAGES,
+    TOUCH_SIGBUS,
+    TOUCH_SIGSEGV,
+    WORD,
+)
+from abi.calls import Touch
+from model.errors import SyscallError
+from model.flags import (
+    VM_ACCESS,
+    VM_GROWSDOWN,
+    VM_IGNORE_MERGE,
+    VM_IO,
+    VM_LOCKED,
+    VM_LOCKONFAULT,
+    VM_MAYREAD,
+    VM_PFNMAP,
+    VM_PKEY_EXEC_ONLY,
+    VM_SHARED,
+    VM_UFFD_MINOR,
+    VM_UFFD_MISSING,
+    VM_UFFD_WP,
+    VM_WRITE,
+)
+from model.profile import PRIVATE_FILE_ANON_PGOFF
+from model.space import PTE_ANON, PTE_FILE, PTE_GUARD, AddressSpace
+from model.vma import Vma
+
+#: Pages that one read fault of a file maps around itself (mm/memory.c: fault_around_bytes).
+FAULT_AROUND: Final = 16
+_PTES_PER_TABLE: Final = 512
+_MAX_INDEX: Final = (1 << 63) - 1 >> PAGE_SHIFT
+
+
+def touch(space: AddressSpace, call: Touch) -> int:
+    """Access pages one by one; two bits a page in the result, TOUCH_* (see abi.calls.Touch)."""
+    result = 0
+    addr, write = call.addr, bool(call.access & 1)
+    for shift in range(0, 2 * min(call.pages, TOUCH_PAGES), 2):
+        result |= access(space, addr, write=write) << shift
+        addr = addr + PAGE & WORD
+    return result - (1 << 64) if result >> 63 else result
+
+
+def access(space: AddressSpace, addr: int, *, write: bool) -> int:
+    """A load or store of user code at `addr` (arch/x86/mm/fault.c: do_user_addr_fault())."""
+    if addr >= space.environment.task_size:
+        return TOUCH_SIGSEGV
+    index = space.find(addr)
+    if index == len(space.vmas):
+        return TOUCH_SIGSEGV
+    vma = space.vmas[index]
+    if addr < vma.start and not expand_downwards(space, index, addr):
+        return TOUCH_SIGSEGV
+    flags = vma.flags
+    if flags & VM_PKEY_EXEC_ONLY or not flags & (VM_WRITE if write else VM_ACCESS):
+        return TOUCH_SIGSEGV
+    return fault(space, vma, addr >> PAGE_SHIFT, write=write)
+
+
+def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
+    """Make a page of `vma` present for such an access (mm/memory.c: handle_pte_fault()); TOUCH_*."""
+    held = space.ptes.get(page)
+    if held == PTE_GUARD:
+        return TOUCH_SIGSEGV
+    private_write = write and not vma.flags & VM_SHARED
+    if held is not None:
+        if private_write:
+            prepare_anon_vma(space, vma)
+            space.ptes[page] = PTE_ANON
+        return TOUCH_OK
+    if private_write:
+        prepare_anon_vma(space, vma)
+    if vma.anonymous:
+        if vma.flags & VM_UFFD_MISSING:
+            return TOUCH_SIGBUS
+        space.ptes[page] = PTE_ANON
+        return TOUCH_OK
+    return _fault_file(space, vma, page, write=write, cow=private_write)
+
+
+def _fault_file(space: AddressSpace, vma: Vma, page: int, *, write: bool, cow: bool) -> int:
+    """A page of a file that no page table entry maps yet (mm/memory.c: do_fault(); mm/shmem.c: shmem_fault())."""
+    assert vma.file is not None
+    inode = vma.file.inode
+    index = vma.pgoff + page - (vma.start >> PAGE_SHIFT)
+    if not inode.shmem:
+        if index >= inode.pages:
+            return TOUCH_SIGBUS
+        space.ptes[page] = PTE_ANON if cow else PTE_FILE
+        return TOUCH_OK
+    if not write and not vma.flags & (VM_UFFD_WP | VM_UFFD_MINOR):
+        _fault_around(space, vma, page)
+        if page in space.ptes:
+            return TOUCH_OK
+    if index >= inode.pages or index > _MAX_INDEX:
+        return TOUCH_SIGBUS
+    if index in inode.cached:
+        if vma.flags & VM_UFFD_MINOR:
+            return TOUCH_SIGBUS
+    elif vma.flags & VM_UFFD_MISSING:
+        return TOUCH_SIGBUS
+    else:
+        inode.cached.add(index)
+    space.ptes[page] = PTE_ANON if cow else PTE_FILE
+    return TOUCH_OK
+
+
+def _fault_around(space: AddressSpace, vma: Vma, page: int) -> None:
+    """Map the cached pages around one that is read (mm/memory.c: do_fault_around())."""
+    assert vma.file is not None
+    inode, ptes = vma.file.inode, space.ptes
+    start, end = vma.start >> PAGE_SHIFT, vma.end >> PAGE_SHIFT
+    low = max(page - page % FAULT_AROUND, start)
+    high = min(low + FAULT_AROUND, page - page % _PTES_PER_TABLE + _PTES_PER_TABLE, end)
+    for near in range(low, high):
+        index = vma.pgoff + near - start
+        if index in inode.cached and near not in ptes:
+            ptes[near] = PTE_FILE
+
+
+def prepare_anon_vma(space: AddressSpace, vma: Vma) -> None:
+    """Give an unfaulted VMA an anon_vma: the next VMA's or the previous one's if they could ever merge, else a new one
+    (mm/rmap.c: __anon_vma_prepare(); mm/vma.c: find_mergeable_anon_vma())."""
+    if vma.anon_vma:
+        return
+    index = space.find(vma.start)
+    above = space.vmas[index + 1] if index + 1 < len(space.vmas) else None
+    below = space.vmas[index - 1] if index else None
+    if above and above.anon_vma and _anon_vma_fits(space, vma, above):
+        vma.anon_vma = above.anon_vma
+    elif below and below.anon_vma and _anon_vma_fits(space, below, vma):
+        vma.anon_vma = below.anon_vma
+    else:
+        vma.anon_vma = space.new_anon_vma()
+
+
+def _anon_vma_fits(space: AddressSpace, low: Vma, high: Vma) -> bool:
+    """Two VMAs that differ in access permissions at most (mm/vma.c: anon_vma_compatible())."""
+    return (
+        low.end == high.start
+        and low.file is high.file
+        and not (low.flags ^ high.flags) & ~(VM_ACCESS | VM_IGNORE_MERGE)
+        and high.pgoff == low.pgoff + (low.end - low.start >> PAGE_SHIFT)
+        and (low.moved == high.moved or PRIVATE_FILE_ANON_PGOFF not in space.changes)
+    )
+
+
+def expand_downwards(space: AddressSpace, index: int, addr: int) -> bool:
+    """Grow a stack-like VMA down to the page of `addr`; whether it could (mm/vma.c: expand_downwards())."""
+    vma = space.vmas[index]
+    environment = space.environment
+    if not vma.flags & VM_GROWSDOWN:
+        return False
+    addr &= -PAGE
+    if addr < environment.mmap_min_addr:
+        return False
+    if index:
+        below = space.vmas[index - 1]
+        near = addr - below.end < environment.stack_guard_gap
+        if near and below.flags & VM_ACCESS and not below.flags & VM_GROWSDOWN:
+            return False
+    prepare_anon_vma(space, vma)
+    grow = vma.start - addr >> PAGE_SHIFT
+    if grow > vma.pgoff or not space.may_expand(vma.flags, grow):
+        return False
+    if vma.end - addr > environment.rlimit_stack:
+        return False
+    if vma.flags & VM_LOCKED:
+        if not space.may_lock(vma.start - addr):
+            return False
+        space.locked_vm += grow
+    space.total_vm += grow
+    space.set_start(index, addr)
+    return True
+
+
+def populate(space: AddressSpace, start: int, end: int) -> None:
+    """Fault pages in for MAP_POPULATE, MAP_LOCKED and growing locked memory: what fails is left out, VMA by VMA
+    (mm/gup.c: __mm_populate())."""
+    for vma in space.between(start, end):
+        if not vma.flags & (VM_IO | VM_PFNMAP):
+            populate_vma(space, vma, max(start, vma.start), min(end, vma.end))
+
+
+def populate_vma(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Fault in pages of one VMA up to the first that fails (mm/gup.c: populate_vma_page_range())."""
+    flags = vma.flags
+    if flags & VM_LOCKONFAULT or not flags & VM_ACCESS or not flags & VM_MAYREAD:
+        return
+    write = flags & (VM_WRITE | VM_SHARED) == VM_WRITE
+    for page in range(start >> PAGE_SHIFT, end >> PAGE_SHIFT):
+        if fault(space, vma, page, write=write) != TOUCH_OK:
+            return
+
+
+def populate_strictly(space: AddressSpace, vma: Vma, start: int, end: int, *, write: bool) -> None:
+    """Fault in pages of one VMA for MADV_POPULATE_* (mm/gup.c: faultin_page_range()).
+
+    Raises:
+        SyscallError: EFAULT at the first page that fails; those before it stay.
+    """
+    for page in range(start >> PAGE_SHIFT, end >> PAGE_SHIFT):
+        if fault(space, vma, page, write=write) != TOUCH_OK:
+            raise SyscallError(EFAULT)  # madvise(2): a page would raise SIGBUS or SIGSEGV

@@ -1,0 +1,313 @@
+"""madvise(2): one row per advice (mm/madvise.c)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from errno import EACCES, EAGAIN, EFBIG, EINVAL, ENOMEM, EPERM
+from typing import Final
+
+from abi.calls import Madvise, signed32
+from abi.consts import (
+    MADV_COLD,
+    MADV_COLLAPSE,
+    MADV_DODUMP,
+    MADV_DOFORK,
+    MADV_DONTDUMP,
+    MADV_DONTFORK,
+    MADV_DONTNEED,
+    MADV_DONTNEED_LOCKED,
+    MADV_FREE,
+    MADV_GUARD_INSTALL,
+    MADV_GUARD_REMOVE,
+    MADV_HUGEPAGE,
+    MADV_HWPOISON,
+    MADV_KEEPONFORK,
+    MADV_MERGEABLE,
+    MADV_NOHUGEPAGE,
+    MADV_NORMAL,
+    MADV_PAGEOUT,
+    MADV_POPULATE_READ,
+    MADV_POPULATE_WRITE,
+    MADV_RANDOM,
+    MADV_REMOVE,
+    MADV_SEQUENTIAL,
+    MADV_SOFT_OFFLINE,
+    MADV_UNMERGEABLE,
+    MADV_WILLNEED,
+    MADV_WIPEONFORK,
+    PAGE,
+    PAGE_SHIFT,
+    WORD,
+)
+from model.errors import SyscallError, Unmodelled
+from model.fault import populate_strictly, prepare_anon_vma
+from model.flags import (
+    VM_DONTCOPY,
+    VM_DONTDUMP,
+    VM_DROPPABLE,
+    VM_HUGEPAGE,
+    VM_HUGETLB,
+    VM_IO,
+    VM_LOCKED,
+    VM_MAYSHARE,
+    VM_MAYWRITE,
+    VM_MERGEABLE,
+    VM_NOHUGEPAGE,
+    VM_PFNMAP,
+    VM_RAND_READ,
+    VM_READ,
+    VM_SEALED,
+    VM_SEQ_READ,
+    VM_SHARED,
+    VM_SPECIAL,
+    VM_WIPEONFORK,
+    VM_WRITE,
+)
+from model.profile import (
+    GUARD,
+    GUARD_ANON_VMA_ONLY_ANONYMOUS,
+    GUARD_FILE,
+    Change,
+)
+from model.space import PTE_FILE, PTE_GUARD, AddressSpace
+from model.vma import Vma
+
+Effect = Callable[[AddressSpace, Vma, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Advised:
+    """What one advice does to each VMA of the range.
+
+    add, drop: VM_* it sets and clears; refused_on: VM_* that make it EINVAL; no_file: so does a file;
+    keeps: VMAs with one of these VM_* are left as they are; effect: what else it does;
+    needs: the change or the configuration ("KSM" ...) without which it is unknown; discards: what mseal forbids.
+    """
+
+    add: int = 0
+    drop: int = 0
+    refused_on: int = 0
+    no_file: bool = False
+    keeps: int = 0
+    effect: Effect | None = None
+    needs: Change | str | None = None
+    discards: bool = False
+
+
+def madvise(space: AddressSpace, call: Madvise) -> int:
+    """madvise(2). Holes are skipped and give ENOMEM at the end; the first VMA that refuses ends it at once, with
+    what lies before it changed (mm/madvise.c: madvise_walk_vmas()).
+
+    Raises:
+        SyscallError: with the errno of madvise(2).
+        Unmodelled: an advice that takes memory away from the machine, with the privilege for it.
+    """
+    advice = signed32(call.advice)
+    row = MADVISE.get(advice)
+    if row is None or not _is_known(space, row):
+        raise SyscallError(EINVAL)  # madvise(2): an advice this kernel does not know
+    start = call.addr
+    length = call.length + PAGE - 1 & WORD & -PAGE
+    if start & PAGE - 1:
+        raise SyscallError(EINVAL)  # madvise(2): the address is not page-aligned
+    if (call.length and not length) or start + length > WORD:
+        raise SyscallError(EINVAL)  # mm/madvise.c: check_input_range(): the range wraps
+    if not length:
+        return 0
+    if advice in (MADV_HWPOISON, MADV_SOFT_OFFLINE):
+        _poison(space)
+    end = start + length
+    if advice in (MADV_POPULATE_READ, MADV_POPULATE_WRITE):
+        _populate(space, start, end, write=advice == MADV_POPULATE_WRITE)
+    else:
+        _walk(space, row, start, end)
+    return 0
+
+
+def _is_known(space: AddressSpace, row: Advised) -> bool:
+    if row.needs is None:
+        return True
+    if isinstance(row.needs, Change):
+        return row.needs in space.changes
+    return row.needs in space.environment.config
+
+
+def _walk(space: AddressSpace, row: Advised, start: int, end: int) -> None:
+    hole = False
+    while start < end:
+        index = space.find(start)
+        if index == len(space.vmas) or space.starts[index] >= end:
+            hole = True
+            break
+        vma = space.vmas[index]
+        if vma.start > start:
+            hole = True
+            start = vma.start
+        start = _advise(space, row, vma, start, min(vma.end, end))
+    if hole:
+        # madvise(2): part of the range is not mapped; the rest was advised
+        raise SyscallError(ENOMEM)
+
+
+def _advise(space: AddressSpace, row: Advised, vma: Vma, start: int, end: int) -> int:
+    """Advise one VMA's part; where to go on (mm/madvise.c: madvise_vma_behavior())."""
+    flags = vma.flags
+    if row.discards and flags & VM_SEALED and not flags & VM_WRITE and vma.anonymous:
+        raise SyscallError(EPERM)  # mseal(2): discarding sealed read-only anonymous memory
+    if flags & row.refused_on or (row.no_file and vma.file):
+        raise SyscallError(EINVAL)  # madvise(2): not for this kind of mapping
+    if row.effect:
+        row.effect(space, vma, start, end)
+        return end
+    if flags & row.keeps:
+        return end
+    changed = flags & ~row.drop | row.add
+    if changed == flags:
+        return vma.end
+    try:
+        return space.modify(vma, start, end, changed, vma.uffd).end
+    except SyscallError:
+        # mm/madvise.c: madvise_vma_behavior(): ENOMEM of a split is reported as EAGAIN
+        raise SyscallError(EAGAIN) from None
+
+
+def _poison(space: AddressSpace) -> None:
+    if "SYS_ADMIN" not in space.environment.capabilities:
+        raise SyscallError(EPERM)  # madvise(2): needs CAP_SYS_ADMIN
+    raise Unmodelled("MADV_HWPOISON or MADV_SOFT_OFFLINE with CAP_SYS_ADMIN")
+
+
+def _populate(space: AddressSpace, start: int, end: int, *, write: bool) -> None:
+    """MADV_POPULATE_READ and _WRITE: what lies before a failure is populated (mm/madvise.c: madvise_populate())."""
+    while start < end:
+        vma = space.lookup(start)
+        if vma is None:
+            raise SyscallError(ENOMEM)  # madvise(2): a page is not mapped
+        needed = VM_WRITE if write else VM_READ
+        if vma.flags & (VM_IO | VM_PFNMAP) or not vma.flags & needed:
+            raise SyscallError(EINVAL)  # madvise(2): the mapping does not allow such access
+        stop = min(vma.end, end)
+        populate_strictly(space, vma, start, stop, write=write)
+        start = stop
+
+
+def _dontneed(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Guard regions stay, all other pages go (mm/madvise.c: madvise_dontneed_single_vma())."""
+    space.clear_ptes(start, end, keep=PTE_GUARD)
+
+
+def _free(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Contents may go, page table entries stay (mm/madvise.c: madvise_free_single_vma())."""
+    if not vma.anonymous:
+        raise SyscallError(EINVAL)  # madvise(2): MADV_FREE of anything but private anonymous memory
+
+
+def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Punch a hole in the file: every mapping of it loses these pages (mm/madvise.c: madvise_remove())."""
+    if vma.file is None:
+        raise SyscallError(EINVAL)  # madvise(2): MADV_REMOVE without a file
+    if vma.flags & (VM_SHARED | VM_MAYWRITE) != VM_SHARED | VM_MAYWRITE:
+        raise SyscallError(EACCES)  # madvise(2): MADV_REMOVE of what is not shared and writable
+    inode = vma.file.inode
+    first = vma.page_offset(start)
+    last = first + (end - start >> PAGE_SHIFT)
+    offset = first << PAGE_SHIFT & WORD
+    if offset >> 63:
+        raise SyscallError(EINVAL)  # fs/open.c: vfs_fallocate(): a negative offset
+    if offset + (end - start) > inode.max_bytes:
+        raise SyscallError(EFBIG)  # fs/open.c: vfs_fallocate(): beyond the largest file
+    if not inode.shmem:
+        return
+    inode.cached.difference_update([index for index in inode.cached if first <= index < last])
+    for other in space.vmas:
+        if other.file and other.file.inode is inode:
+            delta = (other.start >> PAGE_SHIFT) - other.pgoff
+            low = max(other.start >> PAGE_SHIFT, first + delta)
+            high = min(other.end >> PAGE_SHIFT, last + delta)
+            if low < high:
+                for page in space.pages_of(low << PAGE_SHIFT, high << PAGE_SHIFT):
+                    if space.ptes[page] == PTE_FILE:
+                        del space.ptes[page]
+
+
+def _guard_install(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Pages go, markers come (mm/madvise.c: madvise_guard_install())."""
+    if vma.file and GUARD_FILE not in space.changes:
+        raise SyscallError(EINVAL)  # madvise(2): guard regions in anonymous memory only
+    if vma.anonymous or GUARD_ANON_VMA_ONLY_ANONYMOUS not in space.changes:
+        prepare_anon_vma(space, vma)
+    space.ptes.update(dict.fromkeys(range(start >> PAGE_SHIFT, end >> PAGE_SHIFT), PTE_GUARD))
+
+
+def _guard_remove(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Markers go, nothing else changes (mm/madvise.c: madvise_guard_remove())."""
+    if vma.file and GUARD_FILE not in space.changes:
+        raise SyscallError(EINVAL)  # madvise(2): guard regions in anonymous memory only
+    for page in space.pages_of(start, end):
+        if space.ptes[page] == PTE_GUARD:
+            del space.ptes[page]
+
+
+def _collapse(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Huge pages are off for the executor (prctl(PR_SET_THP_DISABLE)), so every VMA is unsuitable."""
+    # mm/khugepaged.c: madvise_collapse(): huge pages are not allowed here
+    raise SyscallError(EINVAL)
+
+
+def _nothing(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Advice on reading ahead or reclaim: nothing that a call can tell afterwards."""
+
+
+def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Reclaim: a page of shared memory that is mapped once loses its page table entry and stays cached; anonymous
+    pages keep theirs, swapped out or not (mm/madvise.c: madvise_cold_or_pageout_pte_range())."""
+    if vma.file is None or not vma.file.inode.shmem:
+        return
+    mapped: dict[int, int] = {}
+    for other in space.vmas:
+        if other.file and other.file.inode is vma.file.inode:
+            delta = other.pgoff - (other.start >> PAGE_SHIFT)
+            for page in space.pages_of(other.start, other.end):
+                if space.ptes[page] == PTE_FILE:
+                    mapped[page + delta] = mapped.get(page + delta, 0) + 1
+    delta = vma.pgoff - (vma.start >> PAGE_SHIFT)
+    for page in space.pages_of(start, end):
+        if space.ptes[page] == PTE_FILE and mapped[page + delta] == 1:
+            del space.ptes[page]
+
+
+_LRU_REFUSES: Final = VM_LOCKED | VM_PFNMAP | VM_HUGETLB
+_GUARD_REFUSES: Final = VM_SPECIAL | VM_HUGETLB
+_KSM_LEAVES: Final = VM_SHARED | VM_MAYSHARE | VM_SPECIAL | VM_HUGETLB | VM_DROPPABLE
+
+#: Every advice of abi.consts has its row; an advice without one is unknown (EINVAL).
+MADVISE: Final[dict[int, Advised]] = {
+    MADV_NORMAL: Advised(drop=VM_RAND_READ | VM_SEQ_READ),
+    MADV_RANDOM: Advised(add=VM_RAND_READ, drop=VM_SEQ_READ),
+    MADV_SEQUENTIAL: Advised(add=VM_SEQ_READ, drop=VM_RAND_READ),
+    MADV_WILLNEED: Advised(effect=_nothing),
+    MADV_DONTNEED: Advised(effect=_dontneed, refused_on=VM_LOCKED | VM_PFNMAP, discards=True),
+    MADV_FREE: Advised(effect=_free, refused_on=VM_LOCKED | VM_PFNMAP, discards=True),
+    MADV_REMOVE: Advised(effect=_remove, refused_on=VM_LOCKED, discards=True),
+    MADV_DONTFORK: Advised(add=VM_DONTCOPY, discards=True),
+    MADV_DOFORK: Advised(drop=VM_DONTCOPY, refused_on=VM_IO),
+    MADV_MERGEABLE: Advised(add=VM_MERGEABLE, keeps=_KSM_LEAVES, needs="KSM"),
+    MADV_UNMERGEABLE: Advised(drop=VM_MERGEABLE, needs="KSM"),
+    MADV_HUGEPAGE: Advised(add=VM_HUGEPAGE, drop=VM_NOHUGEPAGE, needs="THP"),
+    MADV_NOHUGEPAGE: Advised(add=VM_NOHUGEPAGE, drop=VM_HUGEPAGE, needs="THP"),
+    MADV_DONTDUMP: Advised(add=VM_DONTDUMP),
+    MADV_DODUMP: Advised(drop=VM_DONTDUMP, refused_on=VM_SPECIAL | VM_DROPPABLE),
+    MADV_WIPEONFORK: Advised(add=VM_WIPEONFORK, refused_on=VM_SHARED, no_file=True, discards=True),
+    MADV_KEEPONFORK: Advised(drop=VM_WIPEONFORK, refused_on=VM_DROPPABLE),
+    MADV_COLD: Advised(effect=_nothing, refused_on=_LRU_REFUSES),
+    MADV_PAGEOUT: Advised(effect=_pageout, refused_on=_LRU_REFUSES),
+    MADV_POPULATE_READ: Advised(),
+    MADV_POPULATE_WRITE: Advised(),
+    MADV_DONTNEED_LOCKED: Advised(effect=_dontneed, refused_on=VM_PFNMAP, discards=True),
+    MADV_COLLAPSE: Advised(effect=_collapse, needs="THP"),
+    MADV_HWPOISON: Advised(needs="MEMORY_FAILURE"),
+    MADV_SOFT_OFFLINE: Advised(needs="MEMORY_FAILURE"),
+    MADV_GUARD_INSTALL: Advised(
+        effect=_guard_install, refused_on=_GUARD_REFUSES | VM_LOCKED, needs=GUARD, discards=True
+    ),
+    MADV_GUARD_REMOVE: Advised(effect=_guard_remove, refused_on=_GUARD_REFUSES, needs=GUARD),
+}

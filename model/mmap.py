@@ -1,0 +1,262 @@
+"""mmap(2): checks in the kernel's order, then placement, then replacement (mm/mmap.c, mm/vma.c)."""
+
+from errno import (
+    EACCES,
+    EAGAIN,
+    EBADF,
+    EEXIST,
+    EINVAL,
+    ENODEV,
+    ENOMEM,
+    EOPNOTSUPP,
+    EOVERFLOW,
+    EPERM,
+)
+from typing import Final
+
+from abi.calls import Mmap
+from abi.consts import (
+    MAP_32BIT,
+    MAP_ABOVE4G,
+    MAP_ANONYMOUS,
+    MAP_DENYWRITE,
+    MAP_DROPPABLE,
+    MAP_EXECUTABLE,
+    MAP_FIXED,
+    MAP_FIXED_NOREPLACE,
+    MAP_GROWSDOWN,
+    MAP_HUGETLB,
+    MAP_LOCKED,
+    MAP_NONBLOCK,
+    MAP_NORESERVE,
+    MAP_POPULATE,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    MAP_SHARED_VALIDATE,
+    MAP_STACK,
+    MAP_SYNC,
+    MAP_TYPE,
+    PAGE,
+    PAGE_SHIFT,
+    PROT_EXEC,
+    PROT_WRITE,
+    WORD,
+)
+from model.errors import SyscallError, Unmodelled
+from model.fault import populate
+from model.flags import (
+    VM_ACCESS,
+    VM_ACCOUNT,
+    VM_DONTDUMP,
+    VM_DROPPABLE,
+    VM_EXEC,
+    VM_GROWSDOWN,
+    VM_LOCKED,
+    VM_MAYACCESS,
+    VM_MAYEXEC,
+    VM_MAYSHARE,
+    VM_MAYWRITE,
+    VM_NOHUGEPAGE,
+    VM_NORESERVE,
+    VM_PKEY_EXEC_ONLY,
+    VM_SHARED,
+    VM_SYNC,
+    VM_WIPEONFORK,
+)
+from model.placement import get_unmapped_area
+from model.profile import DROPPABLE
+from model.space import OVERCOMMIT_NEVER, AddressSpace, is_accountable
+from model.vma import File, Vma
+
+_MAP_HUGE: Final = 0x3F << 26
+#: Flags that MAP_SHARED_VALIDATE knows (include/linux/mman.h: LEGACY_MAP_MASK).
+_LEGACY_FLAGS: Final = (
+    MAP_SHARED
+    | MAP_PRIVATE
+    | MAP_FIXED
+    | MAP_ANONYMOUS
+    | MAP_DENYWRITE
+    | MAP_EXECUTABLE
+    | 0x4000000  # MAP_UNINITIALIZED
+    | MAP_GROWSDOWN
+    | MAP_LOCKED
+    | MAP_NORESERVE
+    | MAP_POPULATE
+    | MAP_NONBLOCK
+    | MAP_STACK
+    | MAP_HUGETLB
+    | MAP_32BIT
+    | MAP_ABOVE4G
+    | 21 << 26  # MAP_HUGE_2MB
+    | 30 << 26  # MAP_HUGE_1GB
+)
+_MAX_LFS_FILESIZE: Final = (1 << 63) - 1
+
+
+def mmap(space: AddressSpace, call: Mmap) -> int:
+    """mmap(2); the address mapped. Replaced mappings are gone even where a file's own mmap then fails.
+
+    Raises:
+        SyscallError: with the errno of mmap(2).
+        Unmodelled: MAP_HUGETLB of anonymous memory.
+    """
+    flags, offset = call.flags, call.offset
+    if offset & PAGE - 1:
+        raise SyscallError(EINVAL)  # mmap(2): the offset is not page-aligned
+    file = None
+    if not flags & MAP_ANONYMOUS:
+        file = space.files.get(call.fd)
+        if file is None:
+            raise SyscallError(EBADF)  # mmap(2): no such descriptor
+        if flags & MAP_HUGETLB:
+            # mm/mmap.c: ksys_mmap_pgoff(): MAP_HUGETLB of an ordinary file
+            raise SyscallError(EINVAL)
+    elif flags & MAP_HUGETLB:
+        raise Unmodelled("MAP_HUGETLB of anonymous memory")
+    if not call.length:
+        raise SyscallError(EINVAL)  # mmap(2): the length is 0
+    if flags & MAP_FIXED_NOREPLACE:
+        flags |= MAP_FIXED
+    addr = call.addr
+    if not flags & MAP_FIXED:
+        addr = _round_hint(space, addr)
+    length = call.length + PAGE - 1 & WORD & -PAGE
+    pgoff = offset >> PAGE_SHIFT
+    if not length:
+        raise SyscallError(ENOMEM)  # mm/mmap.c: do_mmap(): the length wraps when rounded up
+    if len(space.vmas) > space.environment.max_map_count:
+        raise SyscallError(ENOMEM)  # mm/mmap.c: do_mmap(): map_count > vm.max_map_count
+    vm_flags = _initial_flags(space, call.prot, flags)
+    addr = get_unmapped_area(space, file, addr, length, pgoff, flags)
+    if flags & MAP_FIXED_NOREPLACE and space.intersects(addr, addr + length):
+        raise SyscallError(EEXIST)  # mmap(2): MAP_FIXED_NOREPLACE and something is mapped there
+    _check_lock(space, flags, vm_flags, length)
+    if file:
+        vm_flags, flags = _file_flags(file, call.prot, flags, vm_flags, pgoff, length)
+    else:
+        vm_flags = _anonymous_flags(space, flags, vm_flags)
+        pgoff = 0 if vm_flags & VM_SHARED else addr >> PAGE_SHIFT
+    if flags & MAP_NORESERVE and space.environment.overcommit != OVERCOMMIT_NEVER:
+        vm_flags |= VM_NORESERVE
+    _map_region(space, file, addr, length, vm_flags, pgoff)
+    if vm_flags & VM_LOCKED or flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE:
+        populate(space, addr, addr + length)
+    return addr
+
+
+def _round_hint(space: AddressSpace, hint: int) -> int:
+    """A hint as it is used (mm/mmap.c: round_hint_to_min())."""
+    hint &= -PAGE
+    lowest = space.environment.mmap_min_addr
+    return lowest + PAGE - 1 & -PAGE if hint and hint < lowest else hint
+
+
+def _initial_flags(space: AddressSpace, prot: int, flags: int) -> int:
+    """VM_* that follow from the arguments alone (include/linux/mman.h: calc_vm_prot_bits(), calc_vm_flag_bits())."""
+    config = space.environment.config
+    vm_flags = prot & VM_ACCESS | VM_MAYACCESS
+    if prot == PROT_EXEC and "PKU" in config:
+        vm_flags |= VM_PKEY_EXEC_ONLY
+    if flags & MAP_GROWSDOWN:
+        vm_flags |= VM_GROWSDOWN
+    if flags & MAP_LOCKED:
+        vm_flags |= VM_LOCKED
+    if flags & MAP_SYNC:
+        vm_flags |= VM_SYNC
+    if flags & MAP_STACK and "THP" in config:
+        vm_flags |= VM_NOHUGEPAGE
+    return vm_flags
+
+
+def _check_lock(space: AddressSpace, flags: int, vm_flags: int, length: int) -> None:
+    environment = space.environment
+    privileged = "IPC_LOCK" in environment.capabilities
+    if flags & MAP_LOCKED and not environment.rlimit_memlock and not privileged:
+        raise SyscallError(EPERM)  # mmap(2): MAP_LOCKED and RLIMIT_MEMLOCK is 0
+    if vm_flags & VM_LOCKED and not space.may_lock(length):
+        raise SyscallError(EAGAIN)  # mmap(2): MAP_LOCKED beyond RLIMIT_MEMLOCK
+
+
+def _file_flags(
+    file: File, prot: int, flags: int, vm_flags: int, pgoff: int, length: int
+) -> tuple[int, int]:
+    """The checks for a file; its VM_* and the flags as they count from then on (mm/mmap.c: do_mmap())."""
+    limit = _MAX_LFS_FILESIZE if file.regular else WORD
+    if length > limit or pgoff > limit - length >> PAGE_SHIFT:
+        # mm/mmap.c: file_mmap_ok(): offset and length beyond any file
+        raise SyscallError(EOVERFLOW)
+    kind = flags & MAP_TYPE
+    if kind == MAP_SHARED or kind == MAP_SHARED_VALIDATE:
+        if kind == MAP_SHARED:
+            flags &= _LEGACY_FLAGS
+        known = _LEGACY_FLAGS | (MAP_SYNC if file.thp_area else 0)
+        if flags & ~known & ~MAP_TYPE:
+            raise SyscallError(EOPNOTSUPP)  # mmap(2): MAP_SHARED_VALIDATE with an unknown flag
+        if prot & PROT_WRITE and not file.writable:
+            raise SyscallError(EACCES)  # mmap(2): shared and writable, opened read-only
+        vm_flags |= VM_SHARED | VM_MAYSHARE
+        if not file.writable:
+            vm_flags &= ~(VM_MAYWRITE | VM_SHARED)
+    elif kind != MAP_PRIVATE:
+        raise SyscallError(EINVAL)  # mmap(2): neither shared nor private
+    if not file.readable:
+        raise SyscallError(EACCES)  # mmap(2): not opened for reading
+    if file.noexec:
+        if vm_flags & VM_EXEC:
+            raise SyscallError(EPERM)  # mmap(2): PROT_EXEC on a file system mounted noexec
+        vm_flags &= ~VM_MAYEXEC
+    if not file.mappable:
+        raise SyscallError(ENODEV)  # mmap(2): this kind of file cannot be mapped
+    if vm_flags & VM_GROWSDOWN:
+        raise SyscallError(EINVAL)  # mm/mmap.c: do_mmap(): a file mapping does not grow down
+    return vm_flags, flags
+
+
+def _anonymous_flags(space: AddressSpace, flags: int, vm_flags: int) -> int:
+    """The checks for anonymous memory; its VM_* (mm/mmap.c: do_mmap())."""
+    kind = flags & MAP_TYPE
+    if kind == MAP_SHARED:
+        if vm_flags & VM_GROWSDOWN:
+            raise SyscallError(EINVAL)  # mm/mmap.c: do_mmap(): shared memory does not grow down
+        return vm_flags | VM_SHARED | VM_MAYSHARE
+    if kind == MAP_DROPPABLE and DROPPABLE in space.changes:
+        if flags & MAP_LOCKED or vm_flags & VM_GROWSDOWN:
+            raise SyscallError(EINVAL)  # mmap(2): MAP_DROPPABLE is neither locked nor a stack
+        return vm_flags | VM_DROPPABLE | VM_NORESERVE | VM_WIPEONFORK | VM_DONTDUMP
+    if kind != MAP_PRIVATE:
+        raise SyscallError(EINVAL)  # mmap(2): neither shared nor private
+    return vm_flags
+
+
+def _map_region(
+    space: AddressSpace, file: File | None, addr: int, length: int, vm_flags: int, pgoff: int
+) -> None:
+    """Replace what is mapped there, merge with neighbours or insert (mm/vma.c: __mmap_region())."""
+    end = addr + length
+    pages = length >> PAGE_SHIFT
+    low = high = 0
+    replaced = 0
+    if space.intersects(addr, end):
+        low, high = space.gather(addr, end)
+        replaced = sum(vma.end - vma.start for vma in space.vmas[low:high]) >> PAGE_SHIFT
+    if not space.may_expand(vm_flags, pages - replaced):
+        raise SyscallError(ENOMEM)  # mmap(2): RLIMIT_AS or RLIMIT_DATA; what was cut stays cut
+    if is_accountable(vm_flags, VM_NORESERVE):
+        accounted = sum(v.end - v.start for v in space.vmas[low:high] if v.flags & VM_ACCOUNT)
+        space.charge(pages - (accounted >> PAGE_SHIFT))
+        vm_flags |= VM_ACCOUNT
+    if high:
+        space.drop(low, high)
+    if vm_flags & VM_SYNC and file and file.thp_area:
+        # mmap(2): MAP_SYNC of a file that is not DAX; the hole remains
+        raise SyscallError(EOPNOTSUPP)
+    anonymous = file is None or file.zero
+    if vm_flags & VM_SHARED and anonymous:
+        file = space.new_shmem_file(length)
+        anonymous = False
+    vma = Vma(addr, end, vm_flags, file, pgoff, anonymous=anonymous)
+    if space.merge_new(addr, end, vma) is None:
+        space.insert(vma)
+    space.total_vm += pages
+    if vm_flags & VM_LOCKED:
+        space.locked_vm += pages

@@ -1,0 +1,220 @@
+"""Where a mapping goes: x86-64, top-down layout, no randomisation (arch/x86/kernel/sys_x86_64.c, mm/mmap.c).
+
+Every function gives an address or raises; a page offset counts in pages, all else in bytes.
+"""
+
+from bisect import bisect_left
+from errno import EINVAL, ENOMEM, EPERM
+from typing import Final
+
+from abi.consts import (
+    MAP_32BIT,
+    MAP_ABOVE4G,
+    MAP_FIXED,
+    MAP_SHARED,
+    PAGE,
+    PAGE_SHIFT,
+    PMD_SIZE,
+    WORD,
+)
+from model.errors import SyscallError
+from model.flags import VM_GROWSDOWN
+from model.space import AddressSpace, guard_start
+from model.vma import File
+
+#: Addresses above it are given only to those who ask with a hint above it (5-level paging).
+DEFAULT_MAP_WINDOW: Final = (1 << 47) - PAGE
+_MAX_ERRNO: Final = 4095
+
+
+def get_unmapped_area(
+    space: AddressSpace, file: File | None, addr: int, length: int, pgoff: int, flags: int
+) -> int:
+    """The address for a mapping of `length` bytes; `addr` is a hint, or the place with MAP_FIXED in `flags`
+    (mm/mmap.c: __get_unmapped_area()).
+
+    Raises:
+        SyscallError: ENOMEM, EINVAL or EPERM.
+    """
+    environment = space.environment
+    if length > environment.task_size:
+        # mm/mmap.c: __get_unmapped_area(): longer than the address space
+        raise SyscallError(ENOMEM)
+    if flags & MAP_FIXED:
+        if addr > WORD - _MAX_ERRNO:
+            # mm/mmap.c: __get_unmapped_area(): taken for an errno
+            raise SyscallError(WORD + 1 - addr)
+    else:
+        addr = _choose(space, file, addr, length, pgoff, flags)
+    if addr > environment.task_size - length:
+        raise SyscallError(ENOMEM)  # mm/mmap.c: __get_unmapped_area(): ends beyond TASK_SIZE
+    if addr & PAGE - 1:
+        raise SyscallError(EINVAL)  # mmap(2): a fixed address is not page-aligned
+    if addr < environment.dac_mmap_min_addr and "SYS_RAWIO" not in environment.capabilities:
+        raise SyscallError(EPERM)  # security/commoncap.c: cap_mmap_addr(): below vm.mmap_min_addr
+    return addr
+
+
+def _choose(
+    space: AddressSpace, file: File | None, addr: int, length: int, pgoff: int, flags: int
+) -> int:
+    """What the file's get_unmapped_area, or the default for its kind, chooses."""
+    if file is None:
+        if not flags & MAP_SHARED and not addr and length % PMD_SIZE == 0:
+            return _thp_area(space, addr, length, 0, flags)
+        if flags & MAP_SHARED:
+            return _shmem_area(space, addr, length, 0, flags)
+        return _topdown(space, addr, length, flags)
+    if file.inode.shmem or (file.zero and flags & MAP_SHARED):
+        return _shmem_area(space, addr, length, pgoff, flags)
+    if file.thp_area or file.zero:
+        return _thp_area(space, addr, length, pgoff, flags)
+    return _topdown(space, addr, length, flags)
+
+
+def _thp_area(space: AddressSpace, addr: int, length: int, pgoff: int, flags: int) -> int:
+    """Aligned so that huge pages fit, where the extent holds one (mm/huge_memory.c: thp_get_unmapped_area())."""
+    off = _signed(pgoff << PAGE_SHIFT)
+    off_align = _signed(off + PMD_SIZE - 1 & -PMD_SIZE)
+    off_end = _signed(off + length)
+    padded = length + PMD_SIZE
+    unsigned = off & WORD
+    if (
+        off_end > off_align
+        and off_end - off_align >= PMD_SIZE
+        and padded <= WORD
+        and (unsigned + padded & WORD) >= unsigned
+        and padded <= space.environment.task_size
+    ):
+        try:
+            found = _topdown(space, addr, padded, flags)
+        except SyscallError:
+            found = 0
+        if found:
+            if found == addr:
+                return addr
+            rest = off - found & PMD_SIZE - 1
+            return found + (rest or PMD_SIZE)
+    return _topdown(space, addr, length, flags)
+
+
+def _shmem_area(space: AddressSpace, hint: int, length: int, pgoff: int, flags: int) -> int:
+    """Aligned so that huge pages fit, where shmem may have them (mm/shmem.c: shmem_get_unmapped_area())."""
+    addr = _topdown(space, hint, length, flags)
+    offset = pgoff << PAGE_SHIFT & PMD_SIZE - 1
+    if (
+        "SHMEM_HUGE" not in space.environment.config
+        or addr == hint
+        or length < PMD_SIZE
+        or (offset and offset + length < 2 * PMD_SIZE)
+        or addr & PMD_SIZE - 1 == offset
+    ):
+        return addr
+    try:
+        found = _topdown(space, hint, length + PMD_SIZE - PAGE, flags)
+    except SyscallError:
+        return addr
+    aligned = found + (offset - found & PMD_SIZE - 1)
+    return addr if aligned > space.environment.task_size - length else aligned
+
+
+def _topdown(space: AddressSpace, hint: int, length: int, flags: int) -> int:
+    """The hint if it is free, else the highest gap below mmap_base, else the lowest above TASK_UNMAPPED_BASE
+    (arch/x86/kernel/sys_x86_64.c: arch_get_unmapped_area_topdown())."""
+    environment = space.environment
+    task_size = environment.task_size
+    if length > task_size:
+        raise SyscallError(ENOMEM)  # longer than the address space
+    if flags & MAP_32BIT:
+        return _bottomup(space, hint, length, flags)
+    addr = hint & -PAGE
+    if addr and _hint_valid(task_size, addr, length) and _is_free(space, addr, length):
+        return addr
+    high = environment.geometry.top
+    if addr > DEFAULT_MAP_WINDOW:
+        high += task_size - DEFAULT_MAP_WINDOW
+    low = max(1 << 32 if flags & MAP_ABOVE4G else PAGE, environment.mmap_min_addr)
+    found = _highest_gap(space, low, high, length)
+    return _bottomup(space, hint, length, flags) if found is None else found
+
+
+def _bottomup(space: AddressSpace, hint: int, length: int, flags: int) -> int:
+    """The hint if it is free, else the lowest gap (arch/x86/kernel/sys_x86_64.c: arch_get_unmapped_area())."""
+    task_size = space.environment.task_size
+    if flags & MAP_32BIT:
+        begin, end = 0x4000_0000, 0x8000_0000
+    else:
+        begin = DEFAULT_MAP_WINDOW // 3 + PAGE - 1 & -PAGE
+        end = task_size if hint > DEFAULT_MAP_WINDOW else DEFAULT_MAP_WINDOW
+    if length > end:
+        raise SyscallError(ENOMEM)  # longer than the range that is searched
+    if hint:
+        addr = hint + PAGE - 1 & WORD & -PAGE
+        if end - length >= addr and _is_free(space, addr, length):
+            return addr
+    return _lowest_gap(space, max(begin, space.environment.mmap_min_addr), end, length)
+
+
+def _hint_valid(task_size: int, addr: int, length: int) -> bool:
+    """A hint is used only if it does not straddle the 47-bit boundary (arch/x86/mm/mmap.c: mmap_address_hint_valid())."""
+    if task_size - length < addr:
+        return False
+    return (addr > DEFAULT_MAP_WINDOW) == (addr + length > DEFAULT_MAP_WINDOW)
+
+
+def _is_free(space: AddressSpace, addr: int, length: int) -> bool:
+    """Nothing is mapped in the range, nor does a stack above need it as guard gap."""
+    index = space.find(addr)
+    if index == len(space.vmas):
+        return True
+    return addr + length <= guard_start(space.vmas[index], space.environment.stack_guard_gap)
+
+
+def _highest_gap(space: AddressSpace, low: int, high: int, length: int) -> int | None:
+    """The address at the end of the highest gap of [low, high) that fits (mm/vma.c: unmapped_area_topdown())."""
+    vmas = space.vmas
+    while True:
+        index = bisect_left(space.starts, high)
+        gap_end = high
+        while gap_end - max(vmas[index - 1].end if index else 0, low) < length:
+            if not index or gap_end <= low:
+                return None
+            index -= 1
+            gap_end = min(vmas[index].start, high)
+        if index == len(vmas):
+            return gap_end - length
+        guard = guard_start(vmas[index], space.environment.stack_guard_gap)
+        if guard >= gap_end:
+            return gap_end - length
+        high = guard  # the stack above wants its guard gap: search again below it
+
+
+def _lowest_gap(space: AddressSpace, low: int, high: int, length: int) -> int:
+    """The address at the start of the lowest gap of [low, high) that fits (mm/vma.c: unmapped_area()).
+
+    Raises:
+        SyscallError: ENOMEM, there is none.
+    """
+    vmas = space.vmas
+    index = space.find(low)
+    gap_start = low
+    if index < len(vmas) and vmas[index].start <= low:
+        gap_start = vmas[index].end
+        index += 1
+    while gap_start < high:
+        above = vmas[index] if index < len(vmas) else None
+        gap_end = min(above.start, high) if above else high
+        if gap_end - gap_start >= length:
+            guard = guard_start(above, space.environment.stack_guard_gap) if above else high
+            if above is None or not above.flags & VM_GROWSDOWN or guard >= gap_start + length - 1:
+                return gap_start
+        if above is None:
+            break
+        gap_start = above.end
+        index += 1
+    raise SyscallError(ENOMEM)  # mm/vma.c: unmapped_area(): no gap is large enough
+
+
+def _signed(word: int) -> int:
+    """A word as loff_t, as the kernel reads file offsets."""
+    return ((word & WORD) ^ 1 << 63) - (1 << 63)

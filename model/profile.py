@@ -1,0 +1,245 @@
+"""Which behaviour a kernel has: named changes, and releases as sets of them.
+
+Every behaviour that differs between kernels is one `Change` with its commit and a witness program
+`corpus/witnesses/<name>.prog` whose trace differs with and without it. Semantics ask `CHANGE in space.changes`,
+never for a version. `fuzz.probe` finds the running kernel's set by running the witnesses.
+
+Profiles are the releases as published. Verified by running: the one that the probe finds on the running kernel.
+Unverified until a target for them exists: see `Profile.verified`.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Change:
+    """One behaviour that user space can see and that not every kernel has.
+
+    name: also its witness's; commit, subject: where it came from (commit "": its hash is not known here);
+    since: first release that has it; until: first release that has it no more, for a bug that was fixed, with `fix` the
+    commit that did; stable: what stable updates did.
+    """
+
+    name: str
+    commit: str
+    subject: str
+    since: tuple[int, int]
+    until: tuple[int, int] | None = None
+    fix: str = ""
+    stable: str = ""
+
+
+DROPPABLE: Final = Change(
+    "droppable",
+    "9651fcedf7b9",
+    "mm: add MAP_DROPPABLE for designating always lazily freeable mappings",
+    (6, 11),
+)
+GUARD: Final = Change(
+    "guard",
+    "662df3e5c376",
+    "mm: madvise: implement lightweight guard page mechanism",
+    (6, 13),
+)
+GUARD_FILE: Final = Change(
+    "guard_file",
+    "f807123d578d",
+    "mm: allow guard regions in file-backed and read-only mappings",
+    (6, 15),
+)
+PARAMS_BEFORE_LOOKUP: Final = Change(
+    "params_before_lookup",
+    "85ea6bdd88a2",
+    "mm/mremap: refactor mremap() system call implementation",
+    (6, 15),
+)
+DONTUNMAP_CLEARS_ACCOUNT: Final = Change(
+    "dontunmap_clears_account",
+    "b714ccb02a76",
+    "mm/mremap: complete refactor of move_vma()",
+    (6, 15),
+    until=(6, 18),
+    fix="0e59f47c15ce",
+    stable="fixed in 6.17.6",
+)
+DONTUNMAP_LEAKS_LOCKED: Final = Change(
+    "dontunmap_leaks_locked",
+    "b714ccb02a76",
+    "mm/mremap: complete refactor of move_vma()",
+    (6, 15),
+    until=(7, 3),
+    fix="397432cab17b",
+    stable="fixed in 6.18.54 and 7.2.8",
+)
+SHRINK_MOVE_CHARGES_SHRUNK: Final = Change(
+    "shrink_move_charges_shrunk",
+    "",
+    "mm/mremap: a move that shrinks charges for what it unmapped",
+    (6, 15),
+    until=(7, 4),
+    stable='fixed in 7.3.4 by "populate calculated fields in vrm state correctly"',
+)
+MERGE_UNFAULTED_TARGET: Final = Change(
+    "merge_unfaulted_target",
+    "879bca0a2c4f",
+    "mm/vma: fix incorrectly disallowed anonymous VMA merges",
+    (6, 16),
+)
+MULTI_VMA_MOVE: Final = Change(
+    "multi_vma_move",
+    "d23cb648e365",
+    "mm/mremap: permit mremap() move of multiple VMAs",
+    (6, 17),
+)
+MULTI_VMA_THP_AREA: Final = Change(
+    "multi_vma_thp_area",
+    "7c91e0b91aaa",
+    "mm/mremap: allow multi-VMA move when filesystem uses thp_get_unmapped_area",
+    (6, 17),
+)
+MULTI_VMA_FIRST_ABORTS: Final = Change(
+    "multi_vma_first_aborts",
+    "d5f416c7c366",
+    "mm/mremap: catch invalid multi VMA moves earlier",
+    (6, 17),
+)
+VALIDATE_BEFORE_UNMAP: Final = Change(
+    "validate_before_unmap",
+    "a85dc37186a5",
+    "mm/mremap: check remap conditions earlier",
+    (6, 17),
+)
+NEW_LEN_LIMIT: Final = Change(
+    "new_len_limit",
+    "3215eaceca87",
+    "mm/mremap: refactor initial parameter sanity checks",
+    (6, 17),
+)
+DONTUNMAP_ROUNDED_LENGTHS: Final = Change(
+    "dontunmap_rounded_lengths",
+    "3215eaceca87",
+    "mm/mremap: refactor initial parameter sanity checks",
+    (6, 17),
+)
+UFFD_UNREGISTER_CHECKS_OWNER: Final = Change(
+    "uffd_unregister_checks_owner",
+    "23ec90eb122f",
+    "userfaultfd: prevent unregistering VMAs through a different userfaultfd",
+    (6, 17),
+)
+UFFD_REJECTS_DROPPABLE: Final = Change(
+    "uffd_rejects_droppable",
+    "7208cc6497c2",
+    "userfaultfd: correctly prevent registering VM_DROPPABLE regions",
+    (6, 17),
+)
+COPIED_MERGE_KEEPS_ANON_VMA: Final = Change(
+    "copied_merge_keeps_anon_vma",
+    "61f67c230a5e",
+    "mm/vma: fix anon_vma UAF on mremap() faulted, unfaulted merge",
+    (6, 19),
+    stable="also in 6.18.8",
+)
+GUARD_ANON_VMA_ONLY_ANONYMOUS: Final = Change(
+    "guard_anon_vma_only_anonymous",
+    "49e14dabed7a",
+    "mm: set the VM_MAYBE_GUARD flag on guard region install",
+    (6, 19),
+    stable="also in 6.18.37",
+)
+MAP_COUNT_EVERY_CALL: Final = Change(
+    "map_count_every_call",
+    "0289955fc548",
+    "mm/mremap: check map count under mmap write lock and abstract",
+    (7, 1),
+)
+MAP_COUNT_DONTUNMAP: Final = Change(
+    "map_count_dontunmap",
+    "597e4b9ab48a",
+    "mm/mremap: fix locked_vm leak by splitting VMA for MREMAP_DONTUNMAP",
+    (7, 3),
+    stable="also in 6.12.114 and 7.2.11",
+)
+DONTUNMAP_SPLITS_LOCKED: Final = Change(
+    "dontunmap_splits_locked",
+    "597e4b9ab48a",
+    "mm/mremap: fix locked_vm leak by splitting VMA for MREMAP_DONTUNMAP",
+    (7, 3),
+    stable="also in 6.12.114 and 7.2.11",
+)
+DONTUNMAP_NO_SELF_MERGE: Final = Change(
+    "dontunmap_no_self_merge",
+    "838bb60dc215",
+    "mm/mremap: fix locked_vm leak from MREMAP_DONTUNMAP self-merge",
+    (7, 3),
+    stable="also in 6.12.114 and 7.2.11",
+)
+DONTUNMAP_RESETS_PGOFF: Final = Change(
+    "dontunmap_resets_pgoff",
+    "35b0fb391b0d",
+    "mm/mremap: reset unfaulted VMA page offset for MREMAP_DONTUNMAP",
+    (7, 3),
+    stable="also in 6.12.112",
+)
+UFFD_WP_DROP_BUSY: Final = Change(
+    "uffd_wp_drop_busy",
+    "6eab8f2cc646",
+    "userfaultfd: add UFFDIO_REGISTER_MODE_RWP and UFFDIO_RWPROTECT plumbing",
+    (7, 3),
+)
+PRIVATE_FILE_ANON_PGOFF: Final = Change(
+    "private_file_anon_pgoff",
+    "6a993c7fbc3e",
+    "mm: propagate VMA anonymous page offset on map, remap, split + merge",
+    (7, 3),
+)
+UFFD_MOVE_NEVER_MERGES: Final = Change(
+    "uffd_move_never_merges",
+    "",
+    "mm/vma: avoid broken uffd merge on mremap",
+    (7, 4),
+    stable="also in 7.3.4",
+)
+
+#: The closed list, oldest first release first.
+CHANGES: Final[tuple[Change, ...]] = tuple(
+    sorted(
+        (value for value in globals().values() if isinstance(value, Change)),
+        key=lambda change: (change.since, change.name),
+    )
+)
+BY_NAME: Final = {change.name: change for change in CHANGES}
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A kernel's behaviour: a name and the changes it has. `verified`: confirmed on that very kernel."""
+
+    name: str
+    changes: frozenset[Change]
+    verified: bool = False
+
+    def difference(self, other: "Profile") -> tuple[str, ...]:
+        """How this profile differs from `other`: `+name` and `-name`, sorted."""
+        more = [f"+{change.name}" for change in self.changes - other.changes]
+        less = [f"-{change.name}" for change in other.changes - self.changes]
+        return tuple(sorted(more + less))
+
+
+def release(major: int, minor: int) -> Profile:
+    """The profile of a release as published, without what its stable updates brought."""
+    has = frozenset(
+        change
+        for change in CHANGES
+        if change.since <= (major, minor)
+        and (change.until is None or (major, minor) < change.until)
+    )
+    return Profile(f"{major}.{minor}", has)
+
+
+#: Unverified, all of them: no target runs these kernels yet. The running kernel's is probed.
+PROFILES: Final[dict[str, Profile]] = {
+    profile.name: profile
+    for profile in (release(6, 12), release(6, 16), release(6, 17), release(6, 18), release(7, 3))
+}

@@ -1,0 +1,494 @@
+"""The address space: VMAs in address order, cut, merged and taken away. Knows no call.
+
+Mutable, because a program changes it a dozen times and a campaign runs a million programs; `AddressSpace.copy()`
+gives each program its own.
+"""
+
+from bisect import bisect_left, bisect_right
+from errno import ENOMEM, EPERM
+from typing import Final
+
+from abi.consts import PAGE_SHIFT, WORD
+from abi.environment import Environment
+from model.errors import SyscallError, Unmodelled
+from model.flags import (
+    VM_GROWSDOWN,
+    VM_IGNORE_MERGE,
+    VM_LOCKED,
+    VM_MAYWRITE,
+    VM_SEALED,
+    VM_SHARED,
+    VM_SPECIAL,
+    VM_WRITE,
+)
+from model.profile import (
+    COPIED_MERGE_KEEPS_ANON_VMA,
+    MERGE_UNFAULTED_TARGET,
+    PRIVATE_FILE_ANON_PGOFF,
+    Change,
+)
+from model.vma import Brk, File, Inode, Vma
+
+#: What a page table entry holds, as far as calls can tell. Absent from `ptes`: none.
+PTE_FILE: Final = 1
+PTE_ANON: Final = 2
+PTE_GUARD: Final = 3
+
+#: Values of vm.overcommit_memory.
+OVERCOMMIT_GUESS: Final = 0
+OVERCOMMIT_NEVER: Final = 2
+
+
+class AddressSpace:
+    """The VMAs of a process and what the kernel counts about them.
+
+    vmas: in address order, not overlapping; starts: their start addresses, kept in step.
+    ptes: page number -> PTE_*. total_vm, locked_vm: in pages. files: descriptor -> open file.
+    uffds: descriptors that are userfaultfds. next_ident: the ident of the next object that the program creates.
+    """
+
+    __slots__ = (
+        "_next_anon_vma",
+        "brk",
+        "changes",
+        "environment",
+        "files",
+        "locked_vm",
+        "next_ident",
+        "ptes",
+        "starts",
+        "total_vm",
+        "uffds",
+        "vmas",
+    )
+
+    def __init__(self, environment: Environment, changes: frozenset[Change]) -> None:
+        self.environment = environment
+        self.changes = changes
+        self.brk = Brk(environment.start_brk, environment.brk, environment.start_stack)
+        self.vmas: list[Vma] = []
+        self.starts: list[int] = []
+        self.ptes: dict[int, int] = {}
+        self.files: dict[int, File] = {}
+        self.uffds: frozenset[int] = frozenset()
+        self.total_vm = environment.total_pages
+        self.locked_vm = environment.locked_pages
+        self.next_ident = 0
+        self._next_anon_vma = 1
+
+    def copy(self) -> "AddressSpace":
+        """An equal address space that shares no mutable state but the page caches of its files."""
+        new = AddressSpace.__new__(AddressSpace)
+        new.environment = self.environment
+        new.changes = self.changes
+        new.brk = self.brk
+        new.vmas = [vma.copy() for vma in self.vmas]
+        new.starts = self.starts.copy()
+        new.ptes = self.ptes.copy()
+        new.files = self.files
+        new.uffds = self.uffds
+        new.total_vm = self.total_vm
+        new.locked_vm = self.locked_vm
+        new.next_ident = self.next_ident
+        new._next_anon_vma = self._next_anon_vma
+        return new
+
+    def check(self) -> None:
+        """Assert the invariants: order, alignment, counts."""
+        assert self.starts == [vma.start for vma in self.vmas]
+        above = 0
+        for vma in self.vmas:
+            assert above <= vma.start < vma.end, hex(vma.start)
+            assert (vma.start | vma.end) & ((1 << PAGE_SHIFT) - 1) == 0
+            assert vma.record is None or vma.record == vma.copy().pack(self.brk)
+            above = vma.end
+        assert self.total_vm == sum(vma.end - vma.start for vma in self.vmas) >> PAGE_SHIFT
+
+    def layout(self) -> bytes:
+        """The packed records of every VMA, in address order."""
+        brk = self.brk
+        return b"".join([vma.record or vma.pack(brk) for vma in self.vmas])
+
+    # Looking things up
+
+    def find(self, addr: int) -> int:
+        """The index of the first VMA that ends above `addr`; the number of VMAs if there is none (find_vma())."""
+        index = bisect_right(self.starts, addr)
+        if index and self.vmas[index - 1].end > addr:
+            return index - 1
+        return index
+
+    def lookup(self, addr: int) -> Vma | None:
+        """The VMA that contains `addr` (vma_lookup())."""
+        index = bisect_right(self.starts, addr)
+        if index:
+            vma = self.vmas[index - 1]
+            if vma.end > addr:
+                return vma
+        return None
+
+    def intersects(self, start: int, end: int) -> bool:
+        """Whether a VMA overlaps [start, end) (find_vma_intersection())."""
+        index = self.find(start)
+        return index < len(self.vmas) and self.starts[index] < end
+
+    def between(self, start: int, end: int) -> list[Vma]:
+        """The VMAs that overlap [start, end), in order."""
+        return self.vmas[self.find(start) : bisect_left(self.starts, end)]
+
+    def new_anon_vma(self) -> int:
+        """A token for an anon_vma that no other VMA has."""
+        token = self._next_anon_vma
+        self._next_anon_vma += 1
+        return token
+
+    def new_shmem_file(self, length: int) -> File:
+        """The object behind shared anonymous memory of `length` bytes (mm/shmem.c: shmem_zero_setup())."""
+        inode = Inode(self.next_ident, length >> PAGE_SHIFT, shmem=True, max_bytes=(1 << 63) - 1)
+        self.next_ident += 1
+        return File(inode)
+
+    # Limits
+
+    def may_expand(self, flags: int, pages: int) -> bool:
+        """RLIMIT_AS and RLIMIT_DATA allow `pages` more of such memory; may be negative (mm/mmap.c: may_expand_vm())."""
+        environment = self.environment
+        if self.total_vm + pages > environment.rlimit_as >> PAGE_SHIFT:
+            return False
+        limit = environment.rlimit_data >> PAGE_SHIFT
+        if not is_data(flags) or limit >= WORD >> PAGE_SHIFT:
+            return True
+        return self._data_pages() + pages <= limit
+
+    def _data_pages(self) -> int:
+        return sum(vma.end - vma.start for vma in self.vmas if is_data(vma.flags)) >> PAGE_SHIFT
+
+    def charge(self, pages: int) -> None:
+        """Promise so many pages; what was promised is not kept account of (mm/util.c: __vm_enough_memory()).
+
+        Raises:
+            SyscallError: ENOMEM, it is more than the machine has.
+            Unmodelled: strict overcommit, whose limit all processes share.
+        """
+        environment = self.environment
+        if environment.overcommit == OVERCOMMIT_NEVER:
+            raise Unmodelled(
+                "vm.overcommit_memory is 2: the commit limit belongs to the whole machine"
+            )
+        if environment.overcommit == OVERCOMMIT_GUESS and pages > environment.memory_pages:
+            raise SyscallError(ENOMEM)  # mm/util.c: __vm_enough_memory(): more than memory and swap
+
+    def may_lock(self, length: int) -> bool:
+        """RLIMIT_MEMLOCK allows `length` more locked bytes (mm/mmap.c: mlock_future_ok())."""
+        environment = self.environment
+        if "IPC_LOCK" in environment.capabilities:
+            return True
+        return self.locked_vm + (length >> PAGE_SHIFT) <= environment.rlimit_memlock >> PAGE_SHIFT
+
+    def may_split(self) -> None:
+        """A split may add a mapping.
+
+        Raises:
+            SyscallError: ENOMEM, the mapping limit is reached.
+        """
+        if len(self.vmas) >= self.environment.max_map_count:
+            raise SyscallError(ENOMEM)  # mm/vma.c: split_vma(): map_count >= vm.max_map_count
+
+    # Changing VMAs
+
+    def insert(self, vma: Vma) -> None:
+        """Put `vma` where nothing is."""
+        index = bisect_left(self.starts, vma.start)
+        self.vmas.insert(index, vma)
+        self.starts.insert(index, vma.start)
+
+    def remove(self, low: int, high: int) -> None:
+        """Take the VMAs of the index range [low, high) out."""
+        del self.vmas[low:high]
+        del self.starts[low:high]
+
+    def set_start(self, index: int, start: int) -> None:
+        """Move a VMA's start; its contents keep their places, so its pgoff follows."""
+        vma = self.vmas[index]
+        vma.pgoff += start - vma.start >> PAGE_SHIFT
+        vma.start = self.starts[index] = start
+        vma.record = None
+
+    def split(self, index: int, addr: int) -> None:
+        """Cut a VMA at `addr`, which lies inside it: it keeps the lower part (mm/vma.c: __split_vma())."""
+        lower = self.vmas[index]
+        upper = lower.copy()
+        upper.pgoff += addr - lower.start >> PAGE_SHIFT
+        upper.start = addr
+        lower.end = addr
+        lower.record = upper.record = None
+        self.vmas.insert(index + 1, upper)
+        self.starts.insert(index + 1, addr)
+
+    # Unmapping
+
+    def gather(self, start: int, end: int) -> tuple[int, int]:
+        """Cut the VMAs that cross [start, end) at its ends; the index range of those inside it.
+
+        At least one VMA overlaps the range. When it fails, what was cut stays cut
+        (mm/vma.c: vms_gather_munmap_vmas()).
+
+        Raises:
+            SyscallError: ENOMEM at the mapping limit, EPERM at a sealed VMA.
+        """
+        low = self.find(start)
+        first = self.vmas[low]
+        if start > first.start:
+            if end < first.end:
+                self.may_split()
+            if first.flags & VM_SEALED:
+                raise SyscallError(EPERM)  # mseal(2): the first VMA is sealed and would be cut
+            self.split(low, start)
+            low += 1
+        high = low
+        while high < len(self.vmas) and self.starts[high] < end:
+            vma = self.vmas[high]
+            if vma.flags & VM_SEALED:
+                # mseal(2): a VMA of the range is sealed; the first stays cut
+                raise SyscallError(EPERM)
+            if vma.end > end:
+                self.split(high, end)
+            high += 1
+        return low, high
+
+    def drop(self, low: int, high: int) -> None:
+        """Unmap the VMAs of an index range: pages, counts and all (mm/vma.c: vms_complete_munmap_vmas())."""
+        for vma in self.vmas[low:high]:
+            pages = vma.end - vma.start >> PAGE_SHIFT
+            self.total_vm -= pages
+            if vma.flags & VM_LOCKED:
+                self.locked_vm -= pages
+            self.clear_ptes(vma.start, vma.end)
+        self.remove(low, high)
+
+    def unmap(self, start: int, end: int) -> None:
+        """Unmap whatever is in [start, end), page-aligned (mm/vma.c: do_vmi_align_munmap()).
+
+        Raises:
+            SyscallError: as `gather`; nothing was unmapped then.
+        """
+        if self.intersects(start, end):
+            self.drop(*self.gather(start, end))
+
+    # Merging
+
+    def merge_new(
+        self,
+        start: int,
+        end: int,
+        like: Vma,
+        *,
+        not_with: Vma | None = None,
+        copied_from: Vma | None = None,
+    ) -> Vma | None:
+        """The neighbour that a new range [start, end) with the attributes of `like` becomes part of, if any.
+
+        `like.pgoff` is the page offset at `start`, `like.anon_vma` what a copied range brings along. Nothing is mapped in
+        the range (mm/vma.c: vma_merge_new_range()). `not_with` is left out as a neighbour.
+        """
+        if like.flags & VM_SPECIAL:
+            return None
+        index = bisect_left(self.starts, start)
+        below = self.vmas[index - 1] if index else None
+        above = self.vmas[index] if index < len(self.vmas) else None
+        left = (
+            below is not None
+            and below is not not_with
+            and below.end == start
+            and self._merges_after(below, like, like.pgoff, like.anon_vma)
+        )
+        right = (
+            above is not None
+            and above is not not_with
+            and above.start == end
+            and self._merges_before(
+                above, like, like.pgoff + (end - start >> PAGE_SHIFT), like.anon_vma
+            )
+        )
+        if left and right:
+            assert below is not None and above is not None
+            if below.anon_vma and above.anon_vma and below.anon_vma != above.anon_vma:
+                right = False  # each may merge with the new range, but not with one another
+        if left:
+            assert below is not None
+            target = below
+            if right:
+                assert above is not None
+                end = above.end
+                target.anon_vma = target.anon_vma or above.anon_vma
+                self.remove(index, index + 1)
+            target.end = end
+            target.record = None
+        elif right:
+            assert above is not None
+            target = above
+            self.set_start(index, start)
+        else:
+            return None
+        if copied_from and COPIED_MERGE_KEEPS_ANON_VMA in self.changes:
+            target.anon_vma = target.anon_vma or copied_from.anon_vma
+        return target
+
+    def modify(self, vma: Vma, start: int, end: int, flags: int, uffd: int) -> Vma:
+        """Give [start, end) of `vma` other flags or another userfaultfd: merge it with neighbours that then equal it,
+        else cut it out (mm/vma.c: vma_modify(), vma_merge_existing_range()).
+
+        The VMA returned covers at least the range and has the new attributes.
+
+        Raises:
+            SyscallError: ENOMEM at the mapping limit; a first cut stays.
+        """
+        merged = self._merge_existing(vma, start, end, flags, uffd)
+        if merged is None:
+            index = bisect_left(self.starts, vma.start)
+            if vma.start < start:
+                self.may_split()
+                self.split(index, start)
+                index += 1
+                vma = self.vmas[index]
+            if vma.end > end:
+                self.may_split()
+                self.split(index, end)
+            merged = vma
+        merged.flags = flags
+        merged.uffd = uffd
+        merged.record = None
+        return merged
+
+    def _merge_existing(self, vma: Vma, start: int, end: int, flags: int, uffd: int) -> Vma | None:
+        left_side = start == vma.start
+        right_side = end == vma.end
+        if flags & VM_SPECIAL or not (left_side or right_side):
+            return None
+        index = bisect_left(self.starts, vma.start)
+        like = Vma(
+            start, end, flags, vma.file, vma.page_offset(start), anonymous=vma.anonymous, uffd=uffd
+        )
+        like.moved = vma.moved
+        below = self.vmas[index - 1] if left_side and index else None
+        above = self.vmas[index + 1] if right_side and index + 1 < len(self.vmas) else None
+        if below and not (
+            below.end == start and self._merges_after(below, like, like.pgoff, vma.anon_vma)
+        ):
+            below = None
+        if above and not (
+            above.start == end
+            and self._merges_before(
+                above, like, like.pgoff + (end - start >> PAGE_SHIFT), vma.anon_vma
+            )
+        ):
+            above = None
+        if (
+            below
+            and above
+            and below.anon_vma
+            and above.anon_vma
+            and below.anon_vma != above.anon_vma
+        ):
+            above = None  # each may merge with the range, but not with one another
+        if below and above:
+            below.anon_vma = below.anon_vma or above.anon_vma or vma.anon_vma
+            below.end = above.end
+            self.remove(index, index + 2)
+            return below
+        if below:
+            below.anon_vma = below.anon_vma or vma.anon_vma
+            below.end = end
+            if right_side:
+                self.remove(index, index + 1)
+            else:
+                self.set_start(index, end)
+            return below
+        if above:
+            above.anon_vma = above.anon_vma or vma.anon_vma
+            self.set_start(index + 1, start)
+            if left_side:
+                self.remove(index, index + 1)
+            else:
+                vma.end = start
+                vma.record = None
+            return above
+        return None
+
+    def _merges_after(self, below: Vma, like: Vma, pgoff: int, anon_vma: int) -> bool:
+        """`below` can grow upwards over a range like `like` at `pgoff` (mm/vma.c: can_vma_merge_after())."""
+        return (
+            below.pgoff + (below.end - below.start >> PAGE_SHIFT) == pgoff
+            and same_attributes(below, like)
+            and self._anon_vmas_allow(below, anon_vma)
+            and self._anon_pgoffs_allow(below, like)
+        )
+
+    def _merges_before(self, above: Vma, like: Vma, end_pgoff: int, anon_vma: int) -> bool:
+        """`above` can grow downwards over a range that ends at `end_pgoff` (mm/vma.c: can_vma_merge_before())."""
+        return (
+            above.pgoff == end_pgoff
+            and same_attributes(above, like)
+            and self._anon_vmas_allow(above, anon_vma)
+            and self._anon_pgoffs_allow(above, like)
+        )
+
+    def _anon_pgoffs_allow(self, target: Vma, like: Vma) -> bool:
+        """Private mappings of a file have contiguous anonymous page offsets too
+        (mm/vma.c: needs_adjacent_anon_pgoff())."""
+        if target.moved == like.moved or PRIVATE_FILE_ANON_PGOFF not in self.changes:
+            return True
+        return like.file is None or like.flags & (VM_SHARED | VM_MAYWRITE) != VM_MAYWRITE
+
+    def _anon_vmas_allow(self, target: Vma, anon_vma: int) -> bool:
+        """The faulted state of both sides allows the merge (mm/vma.c: is_mergeable_anon_vma())."""
+        if target.anon_vma == anon_vma or not anon_vma:
+            return True
+        return not target.anon_vma and MERGE_UNFAULTED_TARGET in self.changes
+
+    # Page tables
+
+    def clear_ptes(self, start: int, end: int, keep: int = 0) -> None:
+        """Empty the page table entries of [start, end) but those that hold `keep`."""
+        ptes = self.ptes
+        for page in self.pages_of(start, end):
+            if ptes[page] != keep:
+                del ptes[page]
+
+    def move_ptes(self, start: int, end: int, to: int) -> None:
+        """Move the page table entries of [start, end) to `to` (mm/mremap.c: move_page_tables())."""
+        ptes = self.ptes
+        moved = [(page, ptes.pop(page)) for page in self.pages_of(start, end)]
+        shift = to - start >> PAGE_SHIFT
+        for page, held in moved:
+            ptes[page + shift] = held
+
+    def pages_of(self, start: int, end: int) -> list[int]:
+        """The page numbers of [start, end) that have an entry."""
+        ptes = self.ptes
+        if not ptes:
+            return []
+        first, last = start >> PAGE_SHIFT, end >> PAGE_SHIFT
+        if last - first < len(ptes):
+            return [page for page in range(first, last) if page in ptes]
+        return [page for page in ptes if first <= page < last]
+
+
+def same_attributes(a: Vma, b: Vma) -> bool:
+    """What two VMAs must have alike to merge, faults and offsets apart (mm/vma.c: is_mergeable_vma())."""
+    return not (a.flags ^ b.flags) & ~VM_IGNORE_MERGE and a.file is b.file and a.uffd == b.uffd
+
+
+def is_data(flags: int) -> bool:
+    """Such memory counts as data (mm/internal.h: is_data_mapping())."""
+    return flags & (VM_WRITE | VM_SHARED | VM_GROWSDOWN) == VM_WRITE
+
+
+def is_accountable(flags: int, noreserve: int) -> bool:
+    """A new private mapping that commit accounting charges (mm/vma.c: accountable_mapping())."""
+    return flags & (noreserve | VM_SHARED | VM_WRITE) == VM_WRITE
+
+
+def guard_start(vma: Vma, gap: int) -> int:
+    """Where the space that `vma` keeps free below itself begins (include/linux/mm.h: vm_start_gap())."""
+    return max(0, vma.start - gap) if vma.flags & VM_GROWSDOWN else vma.start

@@ -1,0 +1,137 @@
+"""UFFDIO_REGISTER and UFFDIO_UNREGISTER of a userfaultfd with UFFD_FEATURE_SIGBUS and no events (mm/userfaultfd.c)."""
+
+from errno import EBADF, EBUSY, EINVAL, ENOTTY, EPERM
+from typing import Final
+
+from abi.calls import UffdRegister, UffdUnregister
+from abi.consts import (
+    PAGE,
+    UFFDIO_REGISTER_MODE_MINOR,
+    UFFDIO_REGISTER_MODE_MISSING,
+    UFFDIO_REGISTER_MODE_WP,
+)
+from model.errors import SyscallError
+from model.flags import (
+    VM_DROPPABLE,
+    VM_HUGETLB,
+    VM_MAYWRITE,
+    VM_SPECIAL,
+    VM_UFFD,
+    VM_UFFD_MINOR,
+    VM_UFFD_MISSING,
+    VM_UFFD_WP,
+)
+from model.profile import (
+    UFFD_REJECTS_DROPPABLE,
+    UFFD_UNREGISTER_CHECKS_OWNER,
+    UFFD_WP_DROP_BUSY,
+)
+from model.space import AddressSpace
+from model.vma import Vma
+
+_MODES: Final = {
+    UFFDIO_REGISTER_MODE_MISSING: VM_UFFD_MISSING,
+    UFFDIO_REGISTER_MODE_WP: VM_UFFD_WP,
+    UFFDIO_REGISTER_MODE_MINOR: VM_UFFD_MINOR,
+}
+
+
+def uffd_register(space: AddressSpace, call: UffdRegister) -> int:
+    """UFFDIO_REGISTER: all VMAs of the range are checked before the first changes; holes are ignored.
+
+    A VMA that has the modes already is left alone, otherwise its modes are replaced.
+
+    Raises:
+        SyscallError: EBADF, ENOTTY, EINVAL, EPERM, EBUSY, ENOMEM.
+    """
+    fd = _descriptor(space, call.fd)
+    if not call.mode or call.mode & ~sum(_MODES):
+        raise SyscallError(EINVAL)  # UFFDIO_REGISTER(2const): no mode, or an unknown one
+    modes = sum(flag for mode, flag in _MODES.items() if call.mode & mode)
+    end = _range_end(space, call.addr, call.length)
+    vmas = space.between(call.addr, end)
+    if not vmas:
+        # mm/userfaultfd.c: userfaultfd_register(): nothing is mapped there
+        raise SyscallError(EINVAL)
+    for vma in vmas:
+        if not _can_userfault(space, vma, modes):
+            raise SyscallError(EINVAL)  # UFFDIO_REGISTER(2const): a mapping of an incompatible kind
+        if not vma.flags & VM_MAYWRITE:
+            # mm/userfaultfd.c: userfaultfd_register(): a read-only shared file
+            raise SyscallError(EPERM)
+        if vma.uffd and vma.uffd != fd:
+            # UFFDIO_REGISTER(2const): registered with another userfaultfd
+            raise SyscallError(EBUSY)
+        if UFFD_WP_DROP_BUSY in space.changes and vma.flags & VM_UFFD_WP & ~modes:
+            raise SyscallError(EBUSY)  # mm/userfaultfd.c: userfaultfd_register(): it would lose WP
+    start = call.addr
+    while (vma_or_none := _next(space, start, end)) is not None:
+        vma = vma_or_none
+        if vma.uffd != fd or vma.flags & modes != modes:
+            flags = vma.flags & ~VM_UFFD | modes
+            vma = space.modify(vma, max(start, vma.start), min(end, vma.end), flags, fd)
+        start = vma.end
+    return 0
+
+
+def uffd_unregister(space: AddressSpace, call: UffdUnregister) -> int:
+    """UFFDIO_UNREGISTER: what is not registered is skipped.
+
+    Raises:
+        SyscallError: EBADF, ENOTTY, EINVAL, ENOMEM.
+    """
+    fd = _descriptor(space, call.fd)
+    end = _range_end(space, call.addr, call.length)
+    vmas = space.between(call.addr, end)
+    if not vmas:
+        # mm/userfaultfd.c: userfaultfd_unregister(): nothing is mapped there
+        raise SyscallError(EINVAL)
+    for vma in vmas:
+        if vma.uffd and vma.uffd != fd and UFFD_UNREGISTER_CHECKS_OWNER in space.changes:
+            # mm/userfaultfd.c: userfaultfd_unregister(): another userfaultfd's
+            raise SyscallError(EINVAL)
+        if not _can_userfault(space, vma, vma.flags & VM_UFFD):
+            # UFFDIO_UNREGISTER(2const): a mapping of an incompatible kind
+            raise SyscallError(EINVAL)
+    start = call.addr
+    while (vma_or_none := _next(space, start, end)) is not None:
+        vma = vma_or_none
+        if vma.uffd:
+            flags = vma.flags & ~VM_UFFD
+            vma = space.modify(vma, max(start, vma.start), min(end, vma.end), flags, 0)
+        start = vma.end
+    return 0
+
+
+def _next(space: AddressSpace, start: int, end: int) -> Vma | None:
+    """The first VMA that overlaps [start, end)."""
+    index = space.find(start)
+    if start < end and index < len(space.vmas) and space.starts[index] < end:
+        return space.vmas[index]
+    return None
+
+
+def _descriptor(space: AddressSpace, fd: int) -> int:
+    """The descriptor, which has to be a userfaultfd."""
+    if fd not in space.uffds:
+        raise SyscallError(ENOTTY if fd in space.files else EBADF)  # ioctl(2): not a userfaultfd
+    return fd
+
+
+def _range_end(space: AddressSpace, start: int, length: int) -> int:
+    """Where a valid range ends (mm/userfaultfd.c: validate_range())."""
+    task_size = space.environment.task_size
+    aligned = not (start | length) & PAGE - 1
+    if not aligned or not length or start >= task_size or length > task_size - start:
+        raise SyscallError(EINVAL)  # UFFDIO_REGISTER(2const): the range is not valid
+    return start + length
+
+
+def _can_userfault(space: AddressSpace, vma: Vma, modes: int) -> bool:
+    """This kind of memory can be registered so (include/linux/userfaultfd_k.h: vma_can_userfault())."""
+    if vma.flags & VM_DROPPABLE and UFFD_REJECTS_DROPPABLE in space.changes:
+        return False
+    if vma.flags & VM_SPECIAL and not vma.flags & VM_HUGETLB:
+        return False
+    shmem = vma.file is not None and vma.file.inode.shmem
+    return shmem or (vma.anonymous and not modes & VM_UFFD_MINOR)

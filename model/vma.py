@@ -1,0 +1,176 @@
+"""A VMA, the open file behind it and the object behind that. Knows no address space and no call."""
+
+from abi.consts import PAGE_SHIFT, WORD
+from abi.trace import (
+    NAME_FILE,
+    NAME_HEAP,
+    NAME_NONE,
+    NAME_STACK,
+    PERM_SHARED,
+    RECORD,
+)
+from model.flags import VM_ACCESS, VM_MAYSHARE
+
+
+class Inode:
+    """A mapped object: `ident` as in layouts, `pages` its size, `cached` the page indexes in its page cache.
+
+    shmem: tmpfs memory (memfd, shared anonymous memory). The cache is kept for shmem alone, where userfaultfd sees it.
+    max_bytes: the file system's largest file offset.
+    """
+
+    __slots__ = ("cached", "ident", "max_bytes", "pages", "shmem")
+
+    def __init__(self, ident: int, pages: int, *, shmem: bool, max_bytes: int) -> None:
+        self.ident = ident
+        self.pages = pages
+        self.shmem = shmem
+        self.max_bytes = max_bytes
+        self.cached: set[int] = set()
+
+
+class File:
+    """An open file (struct file). Two VMAs of one object merge only if they share it.
+
+    zero: it is /dev/zero, whose private mappings are anonymous memory with a file.
+    thp_area: its get_unmapped_area is thp_get_unmapped_area(); shmem and /dev/zero have handlers of their own.
+    """
+
+    __slots__ = (
+        "inode",
+        "mappable",
+        "noexec",
+        "readable",
+        "regular",
+        "thp_area",
+        "writable",
+        "zero",
+    )
+
+    def __init__(
+        self,
+        inode: Inode,
+        *,
+        zero: bool = False,
+        thp_area: bool = False,
+        readable: bool = True,
+        writable: bool = True,
+        noexec: bool = False,
+        mappable: bool = True,
+        regular: bool = True,
+    ) -> None:
+        self.inode = inode
+        self.zero = zero
+        self.thp_area = thp_area
+        self.readable = readable
+        self.writable = writable
+        self.noexec = noexec
+        self.mappable = mappable
+        self.regular = regular
+
+
+class Brk:
+    """What names an anonymous VMA [heap] or [stack]: mm->start_brk, mm->brk, mm->start_stack (bytes)."""
+
+    __slots__ = ("brk", "start_brk", "start_stack")
+
+    def __init__(self, start_brk: int, brk: int, start_stack: int) -> None:
+        self.start_brk = start_brk
+        self.brk = brk
+        self.start_stack = start_stack
+
+
+class Vma:
+    """One VMA: [start, end) in bytes, `flags` VM_*, `pgoff` in pages.
+
+    file: the open file, or None. anonymous: it has no vm_ops (mm.h: vma_is_anonymous()), which holds for
+    private /dev/zero although it has a file. anon_vma: a token that equals another VMA's where the kernel's
+    anon_vma is the same, 0 where there is none (unfaulted). moved: how many pages down it was moved while faulted, so
+    that its anonymous page offset is the page number of its start plus `moved`. uffd: the descriptor it is
+    registered with, or 0.
+    name: a fixed name class for the executor's own VMAs, else None.
+    """
+
+    __slots__ = (
+        "anon_vma",
+        "anonymous",
+        "end",
+        "file",
+        "flags",
+        "moved",
+        "name",
+        "pgoff",
+        "record",
+        "start",
+        "uffd",
+    )
+
+    def __init__(
+        self,
+        start: int,
+        end: int,
+        flags: int,
+        file: File | None,
+        pgoff: int,
+        *,
+        anonymous: bool,
+        anon_vma: int = 0,
+        uffd: int = 0,
+        name: int | None = None,
+    ) -> None:
+        self.start = start
+        self.end = end
+        self.flags = flags
+        self.file = file
+        self.pgoff = pgoff
+        self.anonymous = anonymous
+        self.anon_vma = anon_vma
+        self.moved = 0
+        self.uffd = uffd
+        self.name = name
+        self.record: bytes | None = None
+
+    def copy(self) -> "Vma":
+        """The same VMA as another value, its packed record included."""
+        new = Vma.__new__(Vma)
+        new.start = self.start
+        new.end = self.end
+        new.flags = self.flags
+        new.file = self.file
+        new.pgoff = self.pgoff
+        new.anonymous = self.anonymous
+        new.anon_vma = self.anon_vma
+        new.moved = self.moved
+        new.uffd = self.uffd
+        new.name = self.name
+        new.record = self.record
+        return new
+
+    def page_offset(self, addr: int) -> int:
+        """The page offset of `addr` in what is mapped (pages; include/linux/pagemap.h: linear_page_index())."""
+        return self.pgoff + (addr - self.start >> PAGE_SHIFT)
+
+    def pack(self, brk: Brk) -> bytes:
+        """The layout record, as `abi.trace.RECORD`; kept until the VMA changes."""
+        file = self.file
+        perms = self.flags & VM_ACCESS
+        if self.flags & VM_MAYSHARE:
+            perms |= PERM_SHARED
+        if file:
+            name = NAME_FILE if self.name is None else self.name
+            offset = self.pgoff << PAGE_SHIFT & WORD
+            record = RECORD.pack(self.start, self.end, offset, file.inode.ident, perms, name)
+        else:
+            record = RECORD.pack(self.start, self.end, 0, 0, perms, self._anonymous_name(brk))
+        self.record = record
+        return record
+
+    def _anonymous_name(self, brk: Brk) -> int:
+        """The name class of a VMA without file (fs/proc/task_mmu.c: get_vma_name())."""
+        if self.name is not None:
+            return self.name
+        if self.start < brk.brk and self.end > brk.start_brk:
+            return NAME_HEAP
+        if self.start <= brk.start_stack <= self.end:
+            return NAME_STACK
+        return NAME_NONE
