@@ -1,0 +1,140 @@
+"""Compiles the native executor into a cache directory and gives its path.
+
+It knows compilers and caches, not what the executor does. `python -m kernel_bridge` prints the path.
+"""
+
+import hashlib
+import importlib.util
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from shutil import which
+from typing import Final
+
+NATIVE: Final = Path(__file__).parent / "native"
+SOURCES: Final = ("executor.c", "layout.c", "start.c")
+HEADERS: Final = ("abi.gen.h", "executor.h", "layout.h", "sys.h", "executor.lds")
+FLAGS: Final = (
+    "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-fno-pic",
+    "-fno-strict-aliasing", "-fno-stack-protector", "-fno-asynchronous-unwind-tables",
+    "-fno-sanitize=all", "-fcf-protection=none", "-mgeneral-regs-only", "-mno-red-zone",
+    "-nostdlib", "-static", "-no-pie", "-Wl,-T,executor.lds", "-Wl,--build-id=none",
+)  # fmt: skip
+#: What a machine without a compiler is told.
+ADVICE: Final = "install the package `gcc`, or run `pip install ziglang`"
+
+
+class BuildError(Exception):
+    """The executor cannot be built; the message is one line that says what to do."""
+
+
+def cache_directories() -> Iterator[Path]:
+    """Where built files and state may be kept, best first. They need not exist."""
+    if os.environ.get("XDG_CACHE_HOME"):
+        yield Path(os.environ["XDG_CACHE_HOME"]) / "vmadiff"
+    if os.environ.get("HOME"):
+        yield Path(os.environ["HOME"]) / ".cache" / "vmadiff"
+    yield Path(tempfile.gettempdir()) / f"vmadiff-{os.getuid()}"
+
+
+def writable_directory(name: str) -> Path:
+    """A directory `name` in the first cache directory that can be written, made if needed.
+
+    Raises:
+        BuildError: there is none.
+    """
+    tried = []
+    for base in cache_directories():
+        path = base / name
+        try:
+            base.mkdir(parents=True, exist_ok=True, mode=0o755)
+            # Another user's directory in a shared place is not to be trusted.
+            if base.stat().st_uid != os.getuid():
+                raise PermissionError(0, "belongs to another user", str(base))
+            path.mkdir(exist_ok=True, mode=0o755)
+            with tempfile.TemporaryFile(dir=path):
+                return path
+        except OSError as error:
+            tried.append(f"{path}: {error.strerror}")
+    raise BuildError(
+        f"no directory to keep built files in ({'; '.join(tried)}); set XDG_CACHE_HOME"
+    )
+
+
+def compilers() -> Iterator[list[str]]:
+    """Command lines of compilers to try, best first."""
+    if os.environ.get("CC"):
+        yield shlex.split(os.environ["CC"])
+        return
+    for name in ("cc", "gcc", "clang"):
+        path = which(name)
+        if path:
+            yield [path]
+    if importlib.util.find_spec("ziglang"):
+        yield [sys.executable, "-m", "ziglang", "cc"]
+
+
+def build() -> Path:
+    """The path of the executor's binary, compiled now unless these sources and this compiler made it before.
+
+    Raises:
+        BuildError: there is no compiler, or none that can build it, or no directory for it.
+    """
+    return _build(os.environ.get("CC"), tuple(cache_directories()))
+
+
+@cache
+def _build(_cc: str | None, _caches: tuple[Path, ...]) -> Path:
+    problems = []
+    for compiler in compilers():
+        try:
+            return _build_with(compiler)
+        except _CompilerError as error:
+            problems.append(str(error))
+    if not problems:
+        raise BuildError(f"no C compiler found: {ADVICE}")
+    raise BuildError(f"{'; '.join(problems)}: {ADVICE}")
+
+
+class _CompilerError(Exception):
+    pass
+
+
+def _build_with(compiler: list[str]) -> Path:
+    directory = writable_directory("build")
+    with tempfile.TemporaryDirectory(dir=directory) as scratch:
+        version = _run([*compiler, "--version"], scratch).splitlines()[:1]
+        digest = hashlib.sha256(repr((compiler, version, FLAGS)).encode())
+        for name in (*SOURCES, *HEADERS):
+            digest.update((NATIVE / name).read_bytes())
+        path = directory / f"executor-{digest.hexdigest()[:16]}"
+        if path.exists():
+            return path
+        made = Path(scratch) / "executor"
+        _run([*compiler, *FLAGS, "-o", str(made), *SOURCES], scratch)
+        made.chmod(0o755)
+        made.replace(path)
+    return path
+
+
+def _run(command: list[str], scratch: str) -> str:
+    name = shlex.join(command[:3] if command[1:2] == ["-m"] else command[:1])
+    # Without HOME zig knows no place for its own cache, which one file does not need.
+    zig = {"ZIG_GLOBAL_CACHE_DIR": scratch, "ZIG_LOCAL_CACHE_DIR": scratch}
+    environment = {**zig, **os.environ}
+    try:
+        done = subprocess.run(
+            command, cwd=NATIVE, env=environment, capture_output=True, text=True, timeout=300
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _CompilerError(f"{name} does not run ({error})") from None
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        reason = next((line for line in lines if "error" in line), lines[0])
+        raise _CompilerError(f"{name} cannot build the executor ({reason.strip()})")
+    return done.stdout

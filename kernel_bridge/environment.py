@@ -1,0 +1,184 @@
+"""Reads what the model is told of the machine from a started executor.
+
+Addresses that only the kernel can tell are found by running programs on it; the rest is in /proc and in what the
+executor reports. It does not start or feed executors.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from errno import EINVAL, EPERM
+from pathlib import Path
+from typing import Final
+
+from abi.calls import Call, Madvise, Mmap
+from abi.consts import (
+    FD_NAMES,
+    MADV_HUGEPAGE,
+    MADV_HWPOISON,
+    MADV_MERGEABLE,
+    MAP_ANONYMOUS,
+    MAP_PRIVATE,
+    PAGE,
+    PROT_EXEC,
+    PROT_NONE,
+    PROT_READ,
+)
+from abi.environment import Environment, Geometry, InitialVma, Object
+from abi.trace import RECORD, unpack_layout
+from kernel_bridge import maps
+from kernel_bridge.objects import Objects
+from kernel_bridge.process import BridgeError, Memory
+
+_CAPABILITIES: Final = {"IPC_LOCK": 14, "SYS_RAWIO": 17, "SYS_PTRACE": 19, "SYS_ADMIN": 21}
+_ADVICE: Final = {"KSM": MADV_MERGEABLE, "THP": MADV_HUGEPAGE, "MEMORY_FAILURE": MADV_HWPOISON}
+_UFFDS: Final = ("uffd0", "uffd1")
+_UNLIMITED: Final = (1 << 64) - 1
+
+
+def capabilities(pid: int) -> frozenset[str]:
+    """The capabilities the executor holds, of those that matter here.
+
+    Raises:
+        OSError: there is no such process.
+    """
+    bits = int(_status(pid)["CapEff"], 16)
+    return frozenset(name for name, bit in _CAPABILITIES.items() if bits >> bit & 1)
+
+
+def read_environment(
+    pid: int,
+    memory: Memory,
+    objects: Objects,
+    geometry: Geometry,
+    probe: Callable[[Call], int],
+) -> Environment:
+    """The environment of the idle executor `pid`. `probe` runs one call in a fresh program; its raw result.
+
+    Raises:
+        BridgeError: /proc does not tell.
+    """
+    try:
+        return _read(pid, memory, objects, geometry, probe)
+    except (OSError, KeyError, ValueError) as error:
+        raise BridgeError(f"the executor's environment cannot be read: {error}") from None
+
+
+def _read(
+    pid: int,
+    memory: Memory,
+    objects: Objects,
+    geometry: Geometry,
+    probe: Callable[[Call], int],
+) -> Environment:
+    status = _status(pid)
+    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    limits = _limits(pid)
+    missing = dict(objects.missing)
+    uffds = []
+    for name in _UFFDS:
+        error = memory.get(name)
+        if error:
+            missing[name] = f"userfaultfd: {os.strerror(error)}"
+        else:
+            uffds.append(Object(FD_NAMES[name], name, 0, "uffd", 0, writable=False))
+    top = probe(Mmap(0, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) + PAGE
+    lowest = probe(Mmap(PAGE, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))
+    dac_mmap_min_addr = _sysctl("vm/mmap_min_addr")
+    uname = os.uname()
+    return Environment(
+        geometry=Geometry(geometry.window, geometry.window_pages, top),
+        initial=_initial(pid, memory),
+        objects=tuple(_with_noexec(o, probe) for o in (*objects.described, *uffds)),
+        missing=missing,
+        task_size=memory.get("task_size"),
+        dac_mmap_min_addr=dac_mmap_min_addr,
+        mmap_min_addr=lowest if 0 < lowest < geometry.window else dac_mmap_min_addr,
+        rlimit_as=limits["Max address space"],
+        rlimit_data=limits["Max data size"],
+        rlimit_memlock=limits["Max locked memory"],
+        rlimit_stack=limits["Max stack size"],
+        max_map_count=_sysctl("vm/max_map_count"),
+        memory_pages=_memory_pages(),
+        total_pages=memory.get("base_size") & 0xFFFFFFFF,
+        locked_pages=memory.get("base_locked") * 1024 // PAGE,
+        data_pages=int(status["VmData"].split()[0]) * 1024 // PAGE,
+        start_brk=int(stat[44]),
+        brk=memory.get("brk"),
+        start_stack=int(stat[25]),
+        capabilities=capabilities(pid),
+        config=_config(probe),
+        overcommit=_sysctl("vm/overcommit_memory"),
+        release=uname.release,
+        machine=uname.machine,
+    )
+
+
+def _initial(pid: int, memory: Memory) -> tuple[InitialVma, ...]:
+    records = memory.read("baseline", 0, memory.get("base_count") * RECORD.size)
+    entries = maps.parse(Path(f"/proc/{pid}/smaps").read_text())
+    layout = unpack_layout(records)
+    if [(m.start, m.end, m.perms) for m in layout] != [(e.start, e.end, e.perms) for e in entries]:
+        raise ValueError("smaps and the executor's report show different layouts")
+    return tuple(
+        InitialVma(m.start, m.end, m.offset, m.ident, m.perms, m.name, entry.flags, _faulted(entry))
+        for m, entry in zip(layout, entries, strict=True)
+    )
+
+
+def _with_noexec(obj: Object, probe: Callable[[Call], int]) -> Object:
+    """The object, with what the kernel says of executable mappings of it: no flag of a mount tells all of it."""
+    value = probe(Mmap(0, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE, obj.fd, 0))
+    return replace(obj, noexec=value == -EPERM)
+
+
+def _config(probe: Callable[[Call], int]) -> frozenset[str]:
+    found = {name for name, advice in _ADVICE.items() if probe(Madvise(0, 0, advice)) != -EINVAL}
+    flags = (line for line in _lines("/proc/cpuinfo") if line.startswith("flags"))
+    if "ospke" in next(flags, "").split():
+        found.add("PKU")
+    if _shmem_huge():
+        found.add("SHMEM_HUGE")
+    return frozenset(found)
+
+
+def _shmem_huge() -> bool:
+    """Whether shared memory may have huge pages: the kernel then aligns where it puts it."""
+    try:
+        setting = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled").read_text()
+    except OSError:
+        return False
+    return "[never]" not in setting and "[deny]" not in setting
+
+
+def _memory_pages() -> int:
+    """Memory and swap of the machine (pages)."""
+    sizes = {
+        name: words for name, _, words in (line.partition(":") for line in _lines("/proc/meminfo"))
+    }
+    return sum(int(sizes[name].split()[0]) for name in ("MemTotal", "SwapTotal")) * 1024 // PAGE
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines()
+
+
+def _faulted(entry: maps.Entry) -> bool:
+    return "sh" not in entry.flags and entry.anonymous > 0
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = _lines(f"/proc/{pid}/status")
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def _limits(pid: int) -> dict[str, int]:
+    limits = {}
+    for line in _lines(f"/proc/{pid}/limits")[1:]:
+        soft = line[26:].split()[0]
+        limits[line[:26].strip()] = _UNLIMITED if soft == "unlimited" else int(soft)
+    return limits
+
+
+def _sysctl(name: str) -> int:
+    return int(Path("/proc/sys", name).read_text())

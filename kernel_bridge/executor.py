@@ -1,0 +1,544 @@
+"""Runs programs on the real kernel: batches in, observations out, whatever happens to the executor.
+
+It knows batches, time limits and losses. How a process is started is in `process`, what is refused in `policy`.
+"""
+
+import os
+import signal
+import time
+import weakref
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from abi import wire
+from abi.calls import NAMES, Call, Program
+from abi.environment import Environment, Geometry
+from abi.trace import RECORD, STEP
+from kernel_bridge import policy, process
+from kernel_bridge.build import BuildError, build, writable_directory
+from kernel_bridge.environment import capabilities, read_environment
+from kernel_bridge.objects import Objects, open_objects
+from kernel_bridge.process import BridgeError, Memory, Process
+
+_READERS: Final = {
+    "auto": wire.READER_AUTO,
+    "query": wire.READER_QUERY,
+    "maps": wire.READER_MAPS,
+}
+_RUNNING: Final = frozenset((wire.PHASE_CALL, wire.PHASE_LAYOUT, wire.PHASE_RESET))
+_NOBODY: Final = 65534
+#: How often in a row an executor may fail to start.
+_ATTEMPTS: Final = 3
+_START_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorConfig:
+    """How an executor is set up.
+
+    window, window_pages: where programs aim (bytes, pages); reader: "auto", "query" (PROCMAP_QUERY) or "maps"
+    (text); rlimit_as: bytes; call_seconds, program_seconds: when it counts as hung; state: directory for the
+    mapped file, None for one in the cache; drop_privileges: become an ordinary user if Python is root; cpu: where
+    the executor runs, None for anywhere; protect: lock and seal its own VMAs, as far as the kernel lets it.
+    """
+
+    window: int = Geometry().window
+    window_pages: int = Geometry().window_pages
+    reader: str = "auto"
+    rlimit_as: int = 256 << 20
+    call_seconds: float = 10.0
+    program_seconds: float = 60.0
+    state: Path | None = None
+    drop_privileges: bool = True
+    cpu: int | None = None
+    protect: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Why a program was not observed to its end.
+
+    kind: "signal", "exit", "hang", "oom" (its executor died so), "refused" (it was not run), "too-large" (it or
+    its trace does not fit, or it makes too many objects); signal: its number or 0; call: index of the call that
+    ran, -1 for none; text: one line for people.
+    """
+
+    kind: str
+    signal: int
+    call: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the kernel did: the packed trace (`abi.trace`), whole steps only.
+
+    loss: why the trace ends early, None if it does not; dirty: what unmapping everything did not bring back to its
+    initial value, "" if nothing was.
+    """
+
+    data: bytes
+    loss: Loss | None = None
+    dirty: str = ""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Programs on their way; `order` are the indices not yet sent, last first."""
+
+    programs: Sequence[Program]
+    observations: list[Observation | None]
+    order: list[int]
+    #: Index and encoded words of what is in the shared memory.
+    sent: list[tuple[int, bytes]] = field(default_factory=list)
+    #: Encoded while the executor was busy; sent next.
+    ahead: list[tuple[int, bytes]] = field(default_factory=list)
+    #: Programs that must run alone, for one of them wipes the shared memory.
+    alone: set[int] = field(default_factory=set)
+    #: Losses in a row that no program could be blamed for.
+    blameless: int = 0
+
+
+class KernelExecutor:
+    """An executor and what it takes to replace it. Use from one thread, which must outlive it: the kernel kills the
+    executor when the thread that started it ends.
+
+    Raises:
+        BridgeError: it cannot be started.
+    """
+
+    environment: Environment
+    #: How often a new process had to be started, and how often one started itself anew.
+    restarts: int
+    recycles: int
+
+    def __init__(self, config: ExecutorConfig | None = None) -> None:
+        self.config = config or ExecutorConfig()
+        if self.config.reader not in _READERS:
+            raise BridgeError(f"no layout reader {self.config.reader!r}: {', '.join(_READERS)}")
+        try:
+            self._binary = build()
+        except BuildError as error:
+            raise BridgeError(str(error)) from None
+        self.restarts = 0
+        self.recycles = 0
+        self._batch: _Batch | None = None
+        self._base: dict[str, int] = {}
+        self._baseline = b""
+        self._memory = Memory()
+        self._objects = open_objects(self._state)
+        self._live: list[Process] = []
+        self._finalizer = weakref.finalize(
+            self, _release, os.getpid(), self._live, self._memory, self._objects
+        )
+        try:
+            self._start()
+            self._sys_admin = "SYS_ADMIN" in capabilities(self._process.pid)
+            self.environment = read_environment(
+                self._process.pid,
+                self._memory,
+                self._objects,
+                Geometry(self.config.window, self.config.window_pages),
+                self._probe,
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "KernelExecutor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill the executor and free everything. May be called twice."""
+        self._finalizer()
+
+    @property
+    def reader(self) -> str:
+        """The layout reader in use: "query" or "maps"."""
+        used = self._memory.get("used_reader")
+        return next(name for name, value in _READERS.items() if value == used)
+
+    @property
+    def pid(self) -> int:
+        """The running executor's process."""
+        return self._process.pid
+
+    @property
+    def _process(self) -> Process:
+        if not self._live:
+            raise BridgeError("the executor is closed, or could not be started again")
+        return self._live[0]
+
+    def run(self, programs: Sequence[Program]) -> list[Observation]:
+        """Run every program from the initial state; an observation each, in order.
+
+        Raises:
+            BridgeError: executors die at start, again and again.
+        """
+        self.submit(programs)
+        return self.collect()
+
+    def submit(self, programs: Sequence[Program]) -> None:
+        """Begin to run the programs; `collect` gives the observations."""
+        assert self._batch is None, "a batch is under way"
+        count = len(programs)
+        self._batch = _Batch(programs, [None] * count, list(range(count - 1, -1, -1)))
+        self._send(self._batch)
+
+    def collect(self) -> list[Observation]:
+        """Wait for the submitted programs.
+
+        Raises:
+            BridgeError: executors die at start, again and again.
+        """
+        batch, self._batch = self._batch, None
+        assert batch is not None, "nothing was submitted"
+        try:
+            while batch.sent:
+                self._encode_ahead(batch)
+                trouble = self._wait()
+                if trouble is None:
+                    self._take(batch)
+                else:
+                    self._lose(batch, trouble)
+        except BaseException:
+            self._abandon()
+            raise
+        observations = [o for o in batch.observations if o is not None]
+        assert len(observations) == len(batch.programs)
+        return observations
+
+    def rate(self, programs: Sequence[Program], seconds: float) -> tuple[int, int, float]:
+        """Repeat the programs for a while without Python: sequences and calls run, and the seconds it took.
+
+        Raises:
+            BridgeError: the programs do not fit in one batch, or the executor died.
+        """
+        assert self._batch is None, "a batch is under way"
+        indices = range(len(programs) - 1, -1, -1)
+        batch = _Batch(programs, [None] * len(programs), list(indices))
+        self._encode_ahead(batch)
+        memory = self._memory
+        programs_before, calls_before = memory.get("programs"), memory.get("beats")
+        recycles_before = memory.get("recycles")
+        memory.set("rate_ns", int(seconds * 1e9))
+        self._submit_words(batch, wire.REQUEST_RATE)
+        trouble = self._wait()
+        if trouble is not None or memory.get("stopped") or batch.order:
+            died = trouble is not None
+            self._abandon()
+            raise BridgeError(
+                f"the executor was lost ({trouble})" if died else "too many programs for one batch"
+            )
+        self.recycles += memory.get("recycles") - recycles_before
+        return (
+            memory.get("programs") - programs_before,
+            memory.get("beats") - calls_before,
+            memory.get("elapsed_ns") / 1e9,
+        )
+
+    # --- batches
+
+    def _encode_ahead(self, batch: _Batch) -> None:
+        """Encode what fits beside each other in the shared memory, as the next to be sent."""
+        if batch.ahead:
+            return
+        room = wire.AREAS["programs"][1]
+        while batch.order and len(batch.ahead) < wire.MAX_PROGRAMS:
+            index = batch.order[-1]
+            program = batch.programs[index]
+            kind, reason = "refused", policy.refusal(program, self._sys_admin)
+            words = b""
+            if not reason:
+                flags = wire.FLAG_RECYCLE if policy.leaves_traces(program) else 0
+                words = wire.encode(program, flags)
+                if len(words) > wire.AREAS["programs"][1]:
+                    kind, reason = "too-large", "its calls do not fit in the shared memory"
+            if reason:
+                batch.order.pop()
+                batch.observations[index] = Observation(b"", Loss(kind, 0, -1, reason))
+                continue
+            if len(words) > room or (batch.ahead and index in batch.alone):
+                break
+            room -= len(words)
+            batch.order.pop()
+            batch.ahead.append((index, words))
+            if index in batch.alone:
+                break
+
+    def _send(self, batch: _Batch) -> None:
+        self._encode_ahead(batch)
+        self._submit_words(batch, wire.REQUEST_RUN)
+
+    def _submit_words(self, batch: _Batch, request: int) -> None:
+        batch.sent, batch.ahead = batch.ahead, []
+        if not batch.sent:
+            return
+        memory = self._memory
+        memory.write("programs", b"".join([words for _, words in batch.sent]))
+        for name in ("finished", "call", "partial", "cursor", "out", "stopped"):
+            memory.set(name, 0)
+        memory.set("count", len(batch.sent))
+        memory.set("request", request)
+        self._process.ring()
+
+    def _again(self, batch: _Batch, indices: Iterable[int]) -> None:
+        """Put programs back in front of those not yet sent."""
+        batch.order.extend(index for index, _ in reversed(batch.ahead))
+        batch.ahead = []
+        batch.order.extend(reversed(list(indices)))
+
+    def _take(self, batch: _Batch) -> None:
+        """Collect a batch that came back, and send the next before looking at it."""
+        results = self._results()
+        sent = batch.sent
+        if len(results[0]) < len(sent):
+            self._again(batch, [index for index, _ in sent[len(results[0]) :]])
+        self._send(batch)
+        self._observe(batch, sent, *results)
+
+    def _results(self) -> tuple[list[tuple[int, int, int, int]], bytes]:
+        finished = self._memory.get("finished")
+        index = self._memory.read("index", 0, finished * wire.RESULT.size)
+        entries: list[tuple[int, int, int, int]] = list(wire.RESULT.iter_unpack(index))
+        end = entries[-1][0] + entries[-1][1] if entries else 0
+        return entries, self._memory.read("results", 0, end)
+
+    def _observe(
+        self,
+        batch: _Batch,
+        sent: Sequence[tuple[int, bytes]],
+        entries: Sequence[tuple[int, int, int, int]],
+        data: bytes,
+    ) -> None:
+        """Fill in the observations of the programs that were finished."""
+        for (index, _), (offset, length, status, dirty) in zip(sent, entries, strict=False):
+            loss = None
+            if status == wire.RESULT_TOO_LARGE:
+                loss = Loss("too-large", 0, -1, "its trace does not fit in the shared memory")
+            elif status == wire.RESULT_IDENTS:
+                loss = Loss("too-large", 0, -1, f"it makes more than {wire.MAX_NEW_IDENTS} objects")
+            batch.observations[index] = Observation(
+                data[offset : offset + length], loss, wire.DIRTY_TEXTS[dirty]
+            )
+            self.recycles += dirty != wire.DIRTY_NO
+
+    # --- time and death
+
+    def _wait(self) -> str | None:
+        """Wait for the answer. None when it is there, else what is wrong.
+
+        "died"; "call" or "program": that limit was passed; "replaced": it works on other memory than ours.
+        """
+        memory, config = self._memory, self.config
+        tick = min(config.call_seconds, config.program_seconds, 1.0) / 4
+        call_since = program_since = time.monotonic()
+        beats = (-1, -1)
+        programs = -1
+        while True:
+            answer = self._process.wait(tick)
+            if answer:
+                return None if memory.get("phase") == wire.PHASE_IDLE else "replaced"
+            if answer is None:
+                return "died"
+            now = time.monotonic()
+            beat, program = (memory.get("beats"), memory.get("recycles")), memory.get("programs")
+            if beat != beats:
+                beats, call_since = beat, now
+            if program != programs:
+                programs, program_since = program, now
+            if now - call_since > config.call_seconds:
+                return "call"
+            if now - program_since > config.program_seconds:
+                return "program"
+
+    def _lose(self, batch: _Batch, trouble: str) -> None:
+        """The executor is lost: name the program it was lost on, start another, send the rest."""
+        status = self._bury()
+        memory = self._memory
+        sent = batch.sent
+        indices = [index for index, _ in sent]
+        wiped = memory.get("parent_hash") != memory.get("abi_hash") or not memory.get("abi_hash")
+        if wiped and len(sent) > 1:
+            # Nothing that it reported can be believed: run these again, one at a time.
+            batch.alone.update(indices)
+            self._again(batch, indices)
+        elif wiped:
+            text = "the shared memory was wiped; " + _ending(status)
+            batch.observations[indices[0]] = Observation(b"", Loss("signal", 0, -1, text))
+        else:
+            entries, data = self._results()
+            done = len(entries)
+            self._observe(batch, sent, entries, data)
+            blamed = memory.get("phase") in _RUNNING
+            batch.blameless = 0 if blamed or done else batch.blameless + 1
+            if done < len(sent) and (blamed or batch.blameless == _ATTEMPTS):
+                partial = memory.read("results", memory.get("out"), memory.get("partial"))
+                loss = self._loss(batch.programs[indices[done]], trouble, status)
+                batch.observations[indices[done]] = Observation(partial, loss)
+                done += 1
+                batch.blameless = 0
+            self._again(batch, indices[done:])
+        batch.sent = []
+        self._start()
+        self._send(batch)
+
+    def _loss(self, program: Program, trouble: str, status: int) -> Loss:
+        memory = self._memory
+        call = memory.get("call")
+        phase = memory.get("phase")
+        name = NAMES[type(program[call])] if call < len(program) else "no call"
+        where = f"in call {call} ({name})"
+        if phase == wire.PHASE_LAYOUT:
+            where = f"reading the layout after call {call} ({name})"
+        elif phase == wire.PHASE_RESET:
+            where = f"unmapping everything after call {call} ({name})"
+        if trouble == "replaced":
+            return Loss("exit", 0, call, f"its shared memory was replaced {where}")
+        if trouble != "died":
+            limit = getattr(self.config, f"{trouble}_seconds")
+            return Loss("hang", 0, call, f"hung {where} for more than {limit:g} s")
+        number = memory.get("lost_signal")
+        if number:
+            at, ip = memory.get("lost_addr"), memory.get("lost_ip")
+            text = f"{_signal_name(number)} at {at:#x} (ip {ip:#x}) {where}"
+            return Loss("signal", number, call, text)
+        if os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            if number == signal.SIGKILL and _oom_kills() > self._oom_kills:
+                return Loss("oom", number, call, f"killed by the OOM killer {where}")
+            reason = ""
+            if number in (signal.SIGSEGV, signal.SIGBUS):
+                reason = ": its own image or stack was gone"
+            return Loss("signal", number, call, f"{_signal_name(number)} {where}{reason}")
+        if os.waitstatus_to_exitcode(status) == wire.EXIT_SIGNAL:
+            text = f"its shared memory was replaced {where}"
+            return Loss("signal", signal.SIGSEGV, call, text)
+        return Loss("exit", 0, call, f"{where}: {self._start_error(status)}")
+
+    def _abandon(self) -> None:
+        """Stop whatever runs; the next batch finds a fresh executor, or none if it does not start."""
+        if self._live:
+            self._bury()
+            self._start()
+
+    def _bury(self) -> int:
+        status = self._process.end()
+        self._live.clear()
+        self.restarts += 1
+        return status
+
+    # --- start
+
+    def _state(self) -> Path:
+        if self.config.state is None:
+            return writable_directory("state")
+        self.config.state.mkdir(parents=True, exist_ok=True)
+        return self.config.state
+
+    def _start(self) -> None:
+        """Start an executor and wait until it is ready.
+
+        Raises:
+            BridgeError: it failed several times in a row.
+        """
+        problem = ""
+        for _ in range(_ATTEMPTS):
+            problem = self._try_start()
+            if not problem:
+                return
+            self._process.end()
+            self._live.clear()
+        raise BridgeError(f"the executor does not start: {problem}")
+
+    def _try_start(self) -> str:
+        memory, config = self._memory, self.config
+        memory.write("control", bytes(wire.AREAS["control"][1]))
+        descriptors = self._objects.descriptors
+        words = {
+            "reader": _READERS[config.reader],
+            "rlimit_as": config.rlimit_as,
+            "user": _NOBODY if config.drop_privileges and os.geteuid() == 0 else 0,
+            "protect": int(config.protect),
+            "objects": sum(1 << fd for fd in descriptors),
+            "punch": sum(
+                1 << o.fd for o in self._objects.described if o.fs == "tmpfs" and o.writable
+            ),
+            **self._base,
+        }
+        for name, value in words.items():
+            memory.set(name, value)
+        memory.write("baseline", self._baseline)
+        self._oom_kills = _oom_kills()
+        self._live.append(process.start(self._binary, memory, descriptors))
+        if config.cpu is not None:
+            try:
+                os.sched_setaffinity(self._process.pid, {config.cpu})
+            except OSError as error:
+                raise BridgeError(f"cannot run on CPU {config.cpu}: {error.strerror}") from None
+        answer = self._process.wait(_START_SECONDS)
+        if answer:
+            if not self._base:
+                self._baseline = memory.read("baseline", 0, memory.get("base_count") * RECORD.size)
+                names = ("base_count", "base_size", "base_locked", "base_uffd")
+                self._base = {name: memory.get(name) for name in names}
+            return ""
+        if answer is False:
+            return f"it was not ready after {_START_SECONDS:g} s"
+        status = self._process.end()
+        return f"{_ending(status)}: {self._start_error(status)}"
+
+    def _start_error(self, status: int) -> str:
+        step = os.waitstatus_to_exitcode(status) - wire.EXIT_START
+        error = self._memory.get("error")
+        if not 0 < step < len(wire.START_STEPS):
+            return "it gave no reason"
+        return wire.START_STEPS[step] + (f" ({os.strerror(error)})" if error else "")
+
+    def _probe(self, call: Call) -> int:
+        """The raw result of one call in a program of its own.
+
+        Raises:
+            BridgeError: it was lost.
+        """
+        (observation,) = self.run([(call,)])
+        if observation.loss:
+            raise BridgeError(f"a probe was lost: {observation.loss.text}")
+        value: int = STEP.unpack_from(observation.data)[0]
+        return value
+
+
+def _release(owner: int, live: list[Process], memory: Memory, objects: Objects) -> None:
+    """The end of an executor; in a forked child of its owner only the descriptors are closed."""
+    if os.getpid() == owner:
+        for one in live:
+            one.end()
+    live.clear()
+    objects.close()
+    memory.close()
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _ending(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        return f"it died of {_signal_name(os.WTERMSIG(status))}"
+    return f"it exited with status {os.waitstatus_to_exitcode(status)}"
+
+
+def _oom_kills() -> int:
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

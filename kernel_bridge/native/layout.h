@@ -1,0 +1,44 @@
+/* The address space as records, and the counters that go with it. */
+#ifndef LAYOUT_H
+#define LAYOUT_H
+
+#include "abi.gen.h"
+#include "sys.h"
+
+struct ident {
+	u64 dev, ino;
+};
+
+/* All state lives in the shared memory: the executor has no memory of its own. */
+#define CTL(name) (((volatile u64 *)ABI_SHARED_BASE)[CTL_##name])
+#define SHARED(area) ((void *)(ABI_SHARED_BASE + ABI_##area##_OFFSET))
+#define SCRATCH ((struct abi_record *)SHARED(SCRATCH))
+#define SCRATCH_RECORDS (ABI_SCRATCH_SIZE / sizeof(struct abi_record))
+
+/*
+ * Read the whole layout into out[0..capacity). prev is the layout before, for names that need no
+ * look-up.
+ * Returns the number of records, or -errno; -ENOSPC if they do not fit.
+ */
+s64 layout_read(struct abi_record *out, u64 capacity, const struct abi_record *prev,
+		u64 prev_count);
+
+/* Open what layout_read() and the counters read, and choose the reader. Returns 0 or -errno. */
+s64 layout_open(void);
+
+/* Give ident to the object of the one mapping that starts at addr. Returns 0 or -errno. */
+s64 layout_learn(u64 addr, u32 ident);
+
+/* Forget the objects that the last program made. */
+void layout_forget(void);
+
+/*
+ * VmSize in its low, VmData + VmStk in its high 32 bits, in pages; -errno if they cannot be
+ * read.
+ */
+s64 layout_vm_size(void);
+
+/* VmLck in KiB, or -errno. */
+s64 layout_vm_locked(void);
+
+#endif

@@ -1,0 +1,294 @@
+/*
+ * Makes the process what it has to be: limits, privileges, descriptors, two VMAs and nothing else.
+ * Runs once a process as far as it lasts, and again whenever the executor executes itself.
+ */
+#include <linux/errno.h>
+#include <linux/fcntl.h>
+#include <linux/personality.h>
+#include <linux/prctl.h>
+#include <linux/resource.h>
+#include <asm/signal.h>
+
+#include "executor.h"
+
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY 1
+#endif
+#ifndef MLOCK_ONFAULT
+#define MLOCK_ONFAULT 1
+#endif
+#define ADDRESSES_47 ((1ULL << 47) - ABI_PAGE)
+#define ADDRESSES_56 ((1ULL << 56) - ABI_PAGE)
+#define STACK_LIMIT (8ULL << 20)
+
+extern const char image_end[];
+
+asm(".text\n"
+    ".globl _start\n"
+    "_start:\n"
+    "	xorl %ebp, %ebp\n"
+    "	andq $-16, %rsp\n"
+    "	call start\n"
+    "	ud2\n");
+
+/* The compiler may call these. */
+void *memcpy(void *to, const void *from, unsigned long n)
+{
+	void *ret = to;
+
+	asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
+	return ret;
+}
+
+void *memset(void *to, int c, unsigned long n)
+{
+	void *ret = to;
+
+	asm volatile("rep stosb" : "+D"(to), "+c"(n) : "a"(c) : "memory");
+	return ret;
+}
+
+void *memmove(void *to, const void *from, unsigned long n)
+{
+	u8 *d = (u8 *)to + n - 1;
+	const u8 *s = (const u8 *)from + n - 1;
+
+	if ((u64)to <= (u64)from)
+		return memcpy(to, from, n);
+	asm volatile("std; rep movsb; cld" : "+D"(d), "+S"(s), "+c"(n) : : "memory");
+	return to;
+}
+
+void quit(int status)
+{
+	for (;;)
+		sys(exit_group, status);
+}
+
+void fail(u64 step, s64 err)
+{
+	CTL(ERROR) = err < 0 ? -err : err;
+	CTL(ERROR_AT) = step;
+	quit(ABI_EXIT_START + step);
+}
+
+void exec_self(void)
+{
+	const char *argv[] = { "vmadiff", 0 }, *envp[] = { 0 };
+
+	fail(START_EXEC, sys(execveat, ABI_FD_IMAGE, "", argv, envp, AT_EMPTY_PATH));
+}
+
+int same_records(const struct abi_record *a, const struct abi_record *b, u64 count)
+{
+	const u64 *x = (const u64 *)a, *y = (const u64 *)b;
+
+	for (u64 i = 0; i < count * (sizeof(*a) / sizeof(*x)); i++)
+		if (x[i] != y[i])
+			return 0;
+	return 1;
+}
+
+static void limit(u64 resource, u64 value)
+{
+	struct rlimit64 want = { value, value }, now;
+	s64 err = sys(prlimit64, 0, resource, 0, &now);
+
+	if (!err && now.rlim_max < value)
+		want.rlim_cur = want.rlim_max = now.rlim_max;
+	if (!err)
+		err = sys(prlimit64, 0, resource, &want, 0);
+	if (err)
+		fail(START_LIMITS, err);
+}
+
+/* What survives an exec, so is done once a process. */
+static void __attribute__((noreturn)) prepare(void)
+{
+	u64 user = CTL(USER);
+	s64 err, fd;
+
+	/* The stack's limit decides where mmap_base is. */
+	limit(RLIMIT_STACK, STACK_LIMIT);
+	limit(RLIMIT_CORE, 0);
+	limit(RLIMIT_AS, CTL(RLIMIT_AS));
+	fd = sys(openat, AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		sys(write, fd, "1000", 4);
+		sys(close, fd);
+	}
+	if (user) {
+		err = sys(setgroups, 0, 0);
+		if (!err)
+			err = sys(setresgid, user, user, user);
+		if (!err)
+			err = sys(setresuid, user, user, user);
+		if (err)
+			fail(START_USER, err);
+	}
+	err = sys(personality, 0xffffffff);
+	if (err >= 0 && !(err & ADDR_NO_RANDOMIZE))
+		err = sys(personality, (u64)err | ADDR_NO_RANDOMIZE);
+	if (err < 0)
+		fail(START_PERSONALITY, err);
+	CTL(STAGE) = 1;
+	exec_self();
+}
+
+static s64 open_uffd(u64 target)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_SIGBUS };
+	s64 fd = sys(userfaultfd, UFFD_USER_MODE_ONLY | O_NONBLOCK), err;
+
+	sys(close, target);
+	if (fd < 0)
+		return fd;
+	err = sys(ioctl, fd, UFFDIO_API, &api);
+	if (!err && (u64)fd != target)
+		err = sys(dup3, fd, target, 0);
+	if ((u64)fd != target)
+		sys(close, fd);
+	return err < 0 ? err : 0;
+}
+
+static void open_descriptors(void)
+{
+	for (u64 fd = ABI_FD_MAPS; fd <= ABI_LAST_OBJECT_FD; fd++)
+		if (!(CTL(OBJECTS) >> fd & 1))
+			sys(close, fd);
+	sys(close_range, ABI_LAST_OBJECT_FD + 1, ~0U, 0);
+	s64 err = layout_open();
+
+	if (err)
+		fail(START_PROC, err);
+	CTL(UFFD0) = -open_uffd(ABI_OBJECT_UFFD0);
+	CTL(UFFD1) = -open_uffd(ABI_OBJECT_UFFD1);
+}
+
+/*
+ * Unmap whatever is not ours. What the kernel has sealed stays, and is reported as part of the
+ * baseline.
+ */
+static void unmap_others(void)
+{
+	struct abi_record *r = SCRATCH;
+	s64 n = layout_read(r, SCRATCH_RECORDS, 0, 0);
+
+	for (s64 i = 0; i < n; i++)
+		if (r[i].start != ABI_IMAGE_BASE && r[i].start != ABI_SHARED_BASE)
+			sys(munmap, r[i].start, r[i].end - r[i].start);
+	if (n < 0)
+		fail(START_LAYOUT, n);
+}
+
+static void protect(void)
+{
+	u64 image = ((u64)image_end - ABI_IMAGE_BASE + ABI_PAGE - 1) & -ABI_PAGE;
+	s64 locked = sys(mlock2, ABI_SHARED_BASE, ABI_SHARED_SIZE, MLOCK_ONFAULT), sealed;
+
+	if (!locked)
+		locked = sys(mlock2, ABI_IMAGE_BASE, image, MLOCK_ONFAULT);
+	CTL(LOCKED) = -locked;
+	sealed = sys(mseal, ABI_SHARED_BASE, ABI_SHARED_SIZE, 0);
+	if (!sealed)
+		sealed = sys(mseal, ABI_IMAGE_BASE, image, 0);
+	CTL(SEALED) = -sealed;
+}
+
+/* The objects' device and inode numbers, as layouts show them. */
+static void learn_idents(void)
+{
+	static const struct {
+		u8 fd, ident;
+	} objects[] = { { ABI_OBJECT_MEMFD, ABI_IDENT_MEMFD },
+			{ ABI_OBJECT_FILE, ABI_IDENT_FILE },
+			{ ABI_OBJECT_DEVZERO, ABI_IDENT_DEVZERO } };
+	s64 err, at;
+
+	memset(SHARED(IDENTS), 0, ABI_IDENTS_SIZE);
+	err = layout_learn(ABI_IMAGE_BASE, ABI_IDENT_IMAGE);
+	if (!err)
+		err = layout_learn(ABI_SHARED_BASE, ABI_IDENT_SHARED);
+	if (err)
+		fail(START_PLACES, err);
+	for (u64 i = 0; i < sizeof(objects) / sizeof(objects[0]); i++) {
+		if (!(CTL(OBJECTS) >> objects[i].fd & 1))
+			continue;
+		at = sys(mmap, 0, ABI_PAGE, PROT_READ, MAP_PRIVATE, objects[i].fd, 0);
+		if (at < 0 && at > -4096)
+			fail(START_PLACES, at);
+		err = layout_learn(at, objects[i].ident);
+		sys(munmap, at, ABI_PAGE);
+		if (err)
+			fail(START_PLACES, err);
+	}
+	layout_forget();
+}
+
+/* The first start's state is what every later start and every reset must come back to. */
+static void settle(void)
+{
+	struct abi_record *now = SCRATCH;
+	s64 n = layout_read(now, SCRATCH_RECORDS, 0, 0);
+	s64 size = layout_vm_size(), locked = layout_vm_locked();
+	u64 uffd = CTL(UFFD0) | CTL(UFFD1) << 32;
+
+	if (n <= 0)
+		fail(START_LAYOUT, n);
+	if (size < 0 || locked < 0)
+		fail(START_PROC, EIO);
+	if (!CTL(BASE_COUNT)) {
+		memcpy(BASE, now, n * sizeof(*now));
+		CTL(BASE_COUNT) = n;
+		CTL(BASE_SIZE) = size;
+		CTL(BASE_LOCKED) = locked;
+		CTL(BASE_UFFD) = uffd;
+	}
+	if (CTL(BASE_COUNT) != (u64)n || !same_records(BASE, now, n))
+		fail(START_BASELINE, 0);
+	if (CTL(BASE_SIZE) != (u64)size || CTL(BASE_LOCKED) != (u64)locked || CTL(BASE_UFFD) != uffd)
+		fail(START_COUNTERS, 0);
+	layout_forget();
+}
+
+static void __attribute__((noreturn, used)) on_own_stack(void)
+{
+	CTL(TASK_SIZE) = sys(munmap, 1ULL << 47, ABI_PAGE) ? ADDRESSES_47 : ADDRESSES_56;
+	CTL(BRK) = sys(brk, 0);
+	unmap_others();
+	if (CTL(PROTECT))
+		protect();
+	learn_idents();
+	settle();
+	serve();
+}
+
+void __attribute__((noreturn, used)) start(void)
+{
+	s64 at = sys(mmap, ABI_SHARED_BASE, ABI_SHARED_SIZE, PROT_READ | PROT_WRITE,
+		     MAP_SHARED | MAP_FIXED_NOREPLACE, ABI_FD_SHARED, 0);
+
+	if (at != ABI_SHARED_BASE)
+		quit(ABI_EXIT_SHARED);
+	/* It says that a call runs: what said otherwise was another mapping in its place. */
+	if (CTL(STAGE) && CTL(PHASE) != ABI_PHASE_START)
+		fail(START_REPLACED, 0);
+	CTL(PHASE) = ABI_PHASE_START;
+	CTL(ABI_HASH) = ABI_HASH;
+	if (CTL(PARENT_HASH) != ABI_HASH)
+		fail(START_ABI, 0);
+	if (!CTL(STAGE))
+		prepare();
+	sys(prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if ((u64)sys(getppid) != CTL(PARENT_PID))
+		fail(START_PARENT, 0);
+	sys(prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0);
+	sys(prctl, PR_SET_NAME, "vmadiff");
+	catch_signals();
+	open_descriptors();
+	asm volatile("movq %0, %%rsp\n\txorl %%ebp, %%ebp\n\tcall on_own_stack\n\tud2"
+		     :
+		     : "r"((u64)ABI_SHARED_BASE + ABI_STACK_OFFSET + ABI_STACK_SIZE)
+		     : "memory");
+	__builtin_unreachable();
+}

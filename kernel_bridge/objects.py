@@ -1,0 +1,170 @@
+"""Opens the objects that programs map by descriptor (`consts.FD_NAMES`), once for all of an executor's starts.
+
+userfaultfds are not among them: they belong to an address space, so the executor makes its own.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from abi.consts import FD_NAMES, PAGE
+from abi.environment import Object
+from abi.wire import IDENT_DEVZERO, IDENT_FILE, IDENT_MEMFD
+
+#: Size of the memfd and of the file (bytes).
+SIZE: Final = 64 * PAGE
+_MFD_EXEC: Final = 0x10
+
+
+@dataclass(slots=True)
+class Objects:
+    """The open objects: descriptors of this process by the numbers they get in the executor."""
+
+    descriptors: dict[int, int] = field(default_factory=dict)
+    described: list[Object] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    #: The pipe's write end: without one the read end would be another object to poll, not to map. Kept open.
+    other: list[int] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Close every descriptor."""
+        for fd in (*self.descriptors.values(), *self.other):
+            os.close(fd)
+        self.descriptors.clear()
+        self.other.clear()
+
+
+def open_objects(state: Callable[[], Path]) -> Objects:
+    """Open everything that can be; the rest is `missing`, with the reason. `state` gives the file's directory."""
+    objects = Objects()
+    _open_memfd(objects)
+    _open_file(objects, state)
+    _open_devzero(objects)
+    _open_pipe(objects)
+    return objects
+
+
+def memfd_create(name: str, flags: int = 0) -> int:
+    """An anonymous memory file that may be executed, on kernels before and after MFD_EXEC (6.3).
+
+    Raises:
+        OSError: the kernel has none to give.
+    """
+    try:
+        return os.memfd_create(name, flags | os.MFD_CLOEXEC | _MFD_EXEC)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EACCES):
+            raise
+        return os.memfd_create(name, flags | os.MFD_CLOEXEC)
+
+
+def _add(objects: Objects, name: str, fd: int, ident: int, fs: str, size: int) -> None:
+    readonly = name.endswith("_ro") or name == "pipe"
+    objects.descriptors[FD_NAMES[name]] = fd
+    objects.described.append(
+        Object(
+            fd=FD_NAMES[name],
+            name=name,
+            ident=ident,
+            fs=fs,
+            size=size,
+            writable=not readonly,
+            max_bytes=_max_bytes(fd) if size else (1 << 63) - 1,
+        )
+    )
+
+
+def _max_bytes(fd: int) -> int:
+    """The largest offset of a file on its file system (sb->s_maxbytes), which lseek(2) tells (bytes)."""
+    low, high = 0, (1 << 63) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        try:
+            os.lseek(fd, middle, os.SEEK_SET)
+            low = middle
+        except OSError:
+            high = middle - 1
+    os.lseek(fd, 0, os.SEEK_SET)
+    return low
+
+
+def _open_memfd(objects: Objects) -> None:
+    try:
+        fd = memfd_create("vmadiff")
+        os.ftruncate(fd, SIZE)
+    except OSError as error:
+        objects.missing["memfd"] = objects.missing["memfd_ro"] = f"memfd_create: {error.strerror}"
+        return
+    _add(objects, "memfd", fd, IDENT_MEMFD, "tmpfs", SIZE)
+    try:
+        readonly = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        objects.missing["memfd_ro"] = f"opening the memfd again: {error.strerror}"
+        return
+    _add(objects, "memfd_ro", readonly, IDENT_MEMFD, "tmpfs", SIZE)
+
+
+def _open_file(objects: Objects, state: Callable[[], Path]) -> None:
+    fd = -1
+    try:
+        path = state() / f"file-{os.getpid()}-{id(objects):x}"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            fs = file_system(fd)
+            if fs == "tmpfs":
+                os.ftruncate(fd, SIZE)
+            else:
+                os.write(fd, bytes(SIZE))
+            readonly = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            os.unlink(path)
+    except Exception as error:
+        if fd >= 0:
+            os.close(fd)
+        reason = getattr(error, "strerror", None) or str(error)
+        objects.missing["file"] = objects.missing["file_ro"] = f"no file to map: {reason}"
+        return
+    _add(objects, "file", fd, IDENT_FILE, fs, SIZE)
+    _add(objects, "file_ro", readonly, IDENT_FILE, fs, SIZE)
+
+
+def _open_devzero(objects: Objects) -> None:
+    try:
+        fd = os.open("/dev/zero", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        objects.missing["devzero"] = f"/dev/zero: {error.strerror}"
+        return
+    _add(objects, "devzero", fd, IDENT_DEVZERO, "devzero", 0)
+
+
+def _open_pipe(objects: Objects) -> None:
+    try:
+        read, write = os.pipe2(os.O_CLOEXEC)
+    except OSError as error:
+        objects.missing["pipe"] = f"pipe: {error.strerror}"
+        return
+    objects.other.append(write)
+    _add(objects, "pipe", read, 0, "pipe", 0)
+
+
+def file_system(fd: int) -> str:
+    """The name of the file system that an open file is on, as in /proc/mounts.
+
+    Raises:
+        OSError: /proc cannot be read.
+    """
+    mount = next(
+        line.split()[1] for line in _lines(f"/proc/self/fdinfo/{fd}") if line.startswith("mnt_id:")
+    )
+    for line in _lines("/proc/self/mountinfo"):
+        words = line.split()
+        if words[0] == mount:
+            return words[words.index("-") + 1]
+    return "unknown"
+
+
+def _lines(path: str) -> Iterator[str]:
+    yield from Path(path).read_text().splitlines()
