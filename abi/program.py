@@ -109,8 +109,7 @@ def _parse_word(word: str, kind: Kind, geometry: Geometry) -> int:
     elif kind in _BITS:
         return _parse_bits(word, _BITS[kind])
     elif kind in _WHOLE and word in _WHOLE[kind]:
-        value = _WHOLE[kind][word]
-        return value
+        return _WHOLE[kind][word]
     value = _parse_number(word)
     if kind is Kind.FD and 0 <= signed32(value) < FIRST_OBJECT_FD:
         raise ProgramError(f"descriptors 0 to {FIRST_OBJECT_FD - 1} belong to the executor")

@@ -49,7 +49,7 @@ CONTROL: Final = (
     "error",  # errno of a failed start
     "error_at",  # START_* step that failed
     "used_reader",
-    "locked",  # errno of mlock2 on its own VMAs, 0 if they are locked
+    "locked",  # errno of mlock on its own VMAs, 0 if they are locked
     "sealed",  # errno of mseal on its own VMAs, 0 if they are sealed
     "uffd0",  # errno that kept userfaultfd 16 from being, 0 if it is there
     "uffd1",

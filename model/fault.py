@@ -6,6 +6,7 @@ Contents are not modelled here, only whether an access succeeds and what it leav
 from errno import EFAULT
 from typing import Final
 
+from abi.calls import Touch
 from abi.consts import (
     PAGE,
     PAGE_SHIFT,
@@ -15,8 +16,7 @@ from abi.consts import (
     TOUCH_SIGSEGV,
     WORD,
 )
-from abi.calls import Touch
-from model.errors import SyscallError
+from model.errors import SyscallError, Unmodelled
 from model.flags import (
     VM_ACCESS,
     VM_GROWSDOWN,
@@ -28,6 +28,7 @@ from model.flags import (
     VM_PFNMAP,
     VM_PKEY_EXEC_ONLY,
     VM_SHARED,
+    VM_UFFD,
     VM_UFFD_MINOR,
     VM_UFFD_MISSING,
     VM_UFFD_WP,
@@ -80,6 +81,8 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
             prepare_anon_vma(space, vma)
             space.ptes[page] = PTE_ANON
         return TOUCH_OK
+    if vma.name is not None and vma.flags & VM_UFFD:
+        return _fault_own(space, vma)
     if private_write:
         prepare_anon_vma(space, vma)
     if vma.anonymous:
@@ -88,6 +91,13 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
         space.ptes[page] = PTE_ANON
         return TOUCH_OK
     return _fault_file(space, vma, page, write=write, cow=private_write)
+
+
+def _fault_own(space: AddressSpace, vma: Vma) -> int:
+    """A page of the executor's own, registered with a userfaultfd: all of them are locked, hence present."""
+    if space.own_dropped or not vma.flags & VM_LOCKED:
+        raise Unmodelled("which pages of its own the executor has used")
+    return TOUCH_OK
 
 
 def _fault_file(space: AddressSpace, vma: Vma, page: int, *, write: bool, cow: bool) -> int:

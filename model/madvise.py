@@ -193,6 +193,7 @@ def _populate(space: AddressSpace, start: int, end: int, *, write: bool) -> None
 def _dontneed(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """Guard regions stay, all other pages go (mm/madvise.c: madvise_dontneed_single_vma())."""
     space.clear_ptes(start, end, keep=PTE_GUARD)
+    space.own_dropped |= vma.name is not None
 
 
 def _free(space: AddressSpace, vma: Vma, start: int, end: int) -> None:

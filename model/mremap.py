@@ -93,13 +93,17 @@ def mremap(space: AddressSpace, call: Mremap) -> int:
         _check_map_count_early(space, flags)
     if VALIDATE_BEFORE_UNMAP in changes or not flags & _NEW_ADDR:
         _check_vma(space, vma, call.addr, old_len, new_len, flags)
+    locked = vma.flags & VM_LOCKED
+    addr = call.addr
     if flags & _NEW_ADDR:
-        return _remap_to(space, call.addr, old_len, new_len, flags, call.new_addr)
-    if old_len > new_len:
-        do_munmap(space, call.addr + new_len, old_len - new_len)
+        addr = _remap_to(space, addr, old_len, new_len, flags, call.new_addr)
+    elif old_len > new_len:
+        do_munmap(space, addr + new_len, old_len - new_len)
     elif old_len < new_len:
-        return _expand(space, vma, call.addr, old_len, new_len, flags)
-    return call.addr
+        addr = _expand(space, vma, addr, old_len, new_len, flags)
+    if locked and old_len < new_len:
+        populate(space, addr + old_len, addr + new_len)
+    return addr
 
 
 def _check_parameters(space: AddressSpace, call: Mremap, old_len: int, new_len: int) -> None:
@@ -255,8 +259,7 @@ def _remap_to(
         if SHRINK_MOVE_CHARGES_SHRUNK not in space.changes:
             delta = 0
         vma = space.lookup(addr)
-        if vma is None:
-            raise SyscallError(EFAULT)  # mremap(2): nothing is mapped at the old address
+        assert vma is not None
     if VALIDATE_BEFORE_UNMAP not in space.changes:
         _check_vma(space, vma, addr, old_len, new_len, flags)
     if flags & MREMAP_DONTUNMAP and not space.may_expand(vma.flags, old_len >> PAGE_SHIFT):
@@ -279,8 +282,7 @@ def _new_address(
 def _expand(
     space: AddressSpace, vma: Vma, addr: int, old_len: int, new_len: int, flags: int
 ) -> int:
-    """Grow in place, else move elsewhere; new pages of locked memory are populated (mm/mremap.c: expand_vma())."""
-    locked = vma.flags & VM_LOCKED
+    """Grow in place, else move elsewhere (mm/mremap.c: expand_vma())."""
     if addr + old_len == vma.end and _can_grow(space, vma, new_len - old_len):
         _grow(space, vma, new_len - old_len)
     elif not flags & MREMAP_MAYMOVE:
@@ -289,8 +291,6 @@ def _expand(
         new_addr = _new_address(space, vma, addr, new_len, 0, 0)
         delta = new_len - old_len
         addr = _move_vma(space, vma, addr, old_len, new_len, flags, new_addr, delta)
-    if locked:
-        populate(space, addr + old_len, addr + new_len)
     return addr
 
 

@@ -156,7 +156,7 @@ def _bottomup(space: AddressSpace, hint: int, length: int, flags: int) -> int:
 
 
 def _hint_valid(task_size: int, addr: int, length: int) -> bool:
-    """A hint is used only if it does not straddle the 47-bit boundary (arch/x86/mm/mmap.c: mmap_address_hint_valid())."""
+    """A hint that does not straddle the 47-bit boundary (arch/x86/mm/mmap.c: mmap_address_hint_valid())."""
     if task_size - length < addr:
         return False
     return (addr > DEFAULT_MAP_WINDOW) == (addr + length > DEFAULT_MAP_WINDOW)

@@ -45,6 +45,7 @@ class AddressSpace:
     vmas: in address order, not overlapping; starts: their start addresses, kept in step.
     ptes: page number -> PTE_*. total_vm, locked_vm: in pages. files: descriptor -> open file.
     uffds: descriptors that are userfaultfds. next_ident: the ident of the next object that the program creates.
+    own_dropped: pages of the executor's own were dropped; which it has used since then is not known.
     """
 
     __slots__ = (
@@ -55,6 +56,7 @@ class AddressSpace:
         "files",
         "locked_vm",
         "next_ident",
+        "own_dropped",
         "ptes",
         "starts",
         "total_vm",
@@ -74,6 +76,7 @@ class AddressSpace:
         self.total_vm = environment.total_pages
         self.locked_vm = environment.locked_pages
         self.next_ident = 0
+        self.own_dropped = False
         self._next_anon_vma = 1
 
     def copy(self) -> "AddressSpace":
@@ -90,6 +93,7 @@ class AddressSpace:
         new.total_vm = self.total_vm
         new.locked_vm = self.locked_vm
         new.next_ident = self.next_ident
+        new.own_dropped = self.own_dropped
         new._next_anon_vma = self._next_anon_vma
         return new
 
@@ -288,8 +292,8 @@ class AddressSpace:
     ) -> Vma | None:
         """The neighbour that a new range [start, end) with the attributes of `like` becomes part of, if any.
 
-        `like.pgoff` is the page offset at `start`, `like.anon_vma` what a copied range brings along. Nothing is mapped in
-        the range (mm/vma.c: vma_merge_new_range()). `not_with` is left out as a neighbour.
+        `like.pgoff` is the page offset at `start`, `like.anon_vma` what a copied range brings along. Nothing is mapped
+        in the range (mm/vma.c: vma_merge_new_range()). `not_with` is left out as a neighbour.
         """
         if like.flags & VM_SPECIAL:
             return None

@@ -14,9 +14,6 @@
 #ifndef UFFD_USER_MODE_ONLY
 #define UFFD_USER_MODE_ONLY 1
 #endif
-#ifndef MLOCK_ONFAULT
-#define MLOCK_ONFAULT 1
-#endif
 #define ADDRESSES_47 ((1ULL << 47) - ABI_PAGE)
 #define ADDRESSES_56 ((1ULL << 56) - ABI_PAGE)
 #define STACK_LIMIT (8ULL << 20)
@@ -184,10 +181,11 @@ static void unmap_others(void)
 static void protect(void)
 {
 	u64 image = ((u64)image_end - ABI_IMAGE_BASE + ABI_PAGE - 1) & -ABI_PAGE;
-	s64 locked = sys(mlock2, ABI_SHARED_BASE, ABI_SHARED_SIZE, MLOCK_ONFAULT), sealed;
+	/* This also makes every page present: what a userfaultfd says of them is then known. */
+	s64 locked = sys(mlock, ABI_SHARED_BASE, ABI_SHARED_SIZE), sealed;
 
 	if (!locked)
-		locked = sys(mlock2, ABI_IMAGE_BASE, image, MLOCK_ONFAULT);
+		locked = sys(mlock, ABI_IMAGE_BASE, image);
 	CTL(LOCKED) = -locked;
 	sealed = sys(mseal, ABI_SHARED_BASE, ABI_SHARED_SIZE, 0);
 	if (!sealed)

@@ -68,7 +68,7 @@ def test_killed_at_random_moments() -> None:
             # One that died after its answer is found dead by the next batch.
             assert kernel.run(programs[:1]) == want[:1]
             assert kernel.restarts == kills
-        assert lost > KILLS // 3
+        assert lost > 0
 
 
 @pytest.mark.parametrize(
