@@ -1,0 +1,307 @@
+"""Changed programs: a stream edit of one program, or the splice of two.
+
+The base program is walked with the model at its side, so that an edit can aim at what exists at its place. An edit
+is a small function of the calls ahead; the rest of the program is kept, but for calls that an edit robbed of what
+they aimed at. Knows no rule of the kernel.
+
+Deterministic: the same generator state, run and programs give the same program.
+"""
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Final
+
+from abi.calls import SIGNATURES, Call, Kind, Madvise, Mprotect, Mremap, Program, arguments, build
+from abi.consts import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, PAGE, WORD
+from abi.environment import Geometry, Object
+from fuzz.aim import Aim, Run
+from fuzz.encode import MAX_CALLS
+from fuzz.generate import SEQUELS, draw_call, follow, move, spoil, touch_vma
+from fuzz.statistics import Statistics
+
+#: Changes the calls ahead, the next one first; may step calls itself.
+Edit = Callable[[Aim, list[Call]], None]
+
+#: How often a call that lost what it aimed at is aimed anew.
+MENDED: Final = 0.6
+#: Programs longer than this only shrink.
+_LONG: Final = 24
+_EDITS: Final = (1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 6)
+
+
+def mutate(
+    program: Program,
+    rng: Random,
+    run: Run,
+    geometry: Geometry,
+    objects: Sequence[Object],
+    *,
+    unprivileged: bool = False,
+    statistics: Statistics | None = None,
+) -> Program:
+    """`program` with 1 to 6 edits; `run` is at its start and has stepped the result then.
+
+    Raises:
+        whatever the model raises outside its domain. There is no program then: begin anew with a new run.
+    """
+    aim = Aim(rng, run, geometry, objects, unprivileged, statistics)
+    ahead = list(program)
+    places = sorted((aim.below(len(program) + 1) for _ in range(aim.pick(_EDITS))), reverse=True)
+    edits = EDITS if len(program) <= _LONG else SHRINKING
+    walked = 0
+    while ahead or places:
+        while places and (places[-1] <= walked or not ahead):
+            places.pop()
+            aim.pick(edits)(aim, ahead)
+        if not ahead or len(aim.calls) >= MAX_CALLS:
+            break
+        aim.step(mend(aim, ahead.pop(0)))
+        walked += 1
+    return _finish(aim)
+
+
+def crossover(
+    first: Program,
+    second: Program,
+    rng: Random,
+    run: Run,
+    geometry: Geometry,
+    objects: Sequence[Object],
+    *,
+    unprivileged: bool = False,
+    statistics: Statistics | None = None,
+) -> Program:
+    """A piece of `second` in the place of a piece of `first`; `run` has stepped the result then.
+
+    Raises:
+        as `mutate`.
+    """
+    aim = Aim(rng, run, geometry, objects, unprivileged, statistics)
+    begin, end = _cut(aim, first)
+    low, high = _cut(aim, second)
+    tail = first[end:] if aim.chance(0.5) else ()
+    for call in (first[:begin] + second[low:high] + tail)[:MAX_CALLS]:
+        aim.step(mend(aim, call))
+    return _finish(aim)
+
+
+def _cut(aim: Aim, program: Program) -> tuple[int, int]:
+    one, other = aim.below(len(program) + 1), aim.below(len(program) + 1)
+    return min(one, other), max(one, other)
+
+
+def _finish(aim: Aim) -> Program:
+    if not aim.calls:
+        aim.step(draw_call(aim))
+    if aim.statistics is not None:
+        aim.statistics.sequences += 1
+    return tuple(aim.calls)
+
+
+def mend(aim: Aim, call: Call) -> Call:
+    """The call; if what it aimed at is no more, half of the time one that aims at what is there.
+
+    Without this, programs lose their targets edit by edit, and end up failing at once.
+    """
+    if not isinstance(call, Mremap | Mprotect | Madvise) or not aim.vmas:
+        return call
+    addr = call.addr
+    if any(vma.start <= addr < vma.end for vma in aim.vmas) or aim.chance(1 - MENDED):
+        return call
+    start, length = aim.span()
+    if isinstance(call, Mprotect):
+        return Mprotect(start, length, call.prot)
+    if isinstance(call, Madvise):
+        return Madvise(start, length, call.advice)
+    if call.old_len != call.new_len:
+        return Mremap(start, length, call.new_len, call.flags, call.new_addr)
+    return Mremap(start, length, length, call.flags, aim.target(start, length))
+
+
+# Edits of the program.
+
+
+def insert(aim: Aim, ahead: list[Call]) -> None:
+    """One call more."""
+    ahead.insert(0, draw_call(aim))
+
+
+def insert_move(aim: Aim, ahead: list[Call]) -> None:
+    """One fixed move more."""
+    ahead.insert(0, move(aim))
+
+
+def insert_touch(aim: Aim, ahead: list[Call]) -> None:
+    """A write that makes a VMA faulted from here on."""
+    ahead.insert(0, touch_vma(aim))
+
+
+def insert_recipe(aim: Aim, ahead: list[Call]) -> None:
+    """A few calls that belong together."""
+    follow(aim, aim.pick(SEQUELS), min(len(aim.calls) + 4, MAX_CALLS))
+
+
+def delete(aim: Aim, ahead: list[Call]) -> None:
+    """One call less."""
+    del ahead[:1]
+
+
+def delete_some(aim: Aim, ahead: list[Call]) -> None:
+    """Up to four calls less."""
+    del ahead[: 1 + aim.below(4)]
+
+
+def duplicate(aim: Aim, ahead: list[Call]) -> None:
+    """The next call twice."""
+    ahead[:0] = ahead[:1]
+
+
+def swap(aim: Aim, ahead: list[Call]) -> None:
+    """The next two calls in the other order."""
+    ahead[:2] = reversed(ahead[:2])
+
+
+def replace(aim: Aim, ahead: list[Call]) -> None:
+    """Another call in place of the next."""
+    ahead[:1] = [draw_call(aim)]
+
+
+# Edits of the next call.
+
+
+def reaim(aim: Aim, ahead: list[Call]) -> None:
+    """An address at or next to an edge of a VMA that exists here."""
+    _edit_argument(aim, ahead, (Kind.ADDRESS,), lambda _: aim.mapped())
+
+
+def nudge(aim: Aim, ahead: list[Call]) -> None:
+    """An address, length or offset a page or a byte more or less."""
+    kinds = (Kind.ADDRESS, Kind.LENGTH, Kind.OFFSET)
+    by = aim.pick((PAGE, -PAGE, PAGE, -PAGE, PAGE, -PAGE, 1, -1))
+    _edit_argument(aim, ahead, kinds, lambda value: value + by)
+
+
+def toggle(aim: Aim, ahead: list[Call]) -> None:
+    """A flag, a protection bit, another advice, mode or access."""
+    if not ahead:
+        return
+    call = ahead[0]
+    signature = SIGNATURES[type(call)]
+    chosen = [i for i, (_, kind) in enumerate(signature) if kind in _CHOICES]
+    if chosen:
+        i = aim.pick(chosen)
+        words = list(arguments(call))
+        words[i] = aim.spoil(words[i], signature[i][1])
+        ahead[0] = build(type(call), words)
+
+
+def redraw(aim: Aim, ahead: list[Call]) -> None:
+    """A usual protection, advice or mode in place of what is there."""
+    if not ahead:
+        return
+    call = ahead[0]
+    words = list(arguments(call))
+    for i, (_, kind) in enumerate(SIGNATURES[type(call)]):
+        if kind is Kind.PROT:
+            words[i] = aim.prot()
+        elif kind is Kind.ADVICE:
+            words[i] = aim.advice()
+        elif kind is Kind.UFFD_MODE:
+            words[i] = aim.uffd_mode()
+    ahead[0] = build(type(call), words)
+
+
+def stretch(aim: Aim, ahead: list[Call]) -> None:
+    """A length that ends at or next to an edge; both of a move that keeps its size."""
+    if not ahead:
+        return
+    call = ahead[0]
+    length = aim.extent(arguments(call)[1 if _begins_with_fd(call) else 0])
+    if isinstance(call, Mremap) and call.old_len == call.new_len and aim.chance(0.7):
+        ahead[0] = Mremap(call.addr, length, length, call.flags, call.new_addr)
+    else:
+        _edit_argument(aim, ahead, (Kind.LENGTH,), lambda _: length)
+
+
+def retarget(aim: Aim, ahead: list[Call]) -> None:
+    """Another destination of the next mremap; if the next call is none, a move before it."""
+    if not ahead or not isinstance(ahead[0], Mremap):
+        insert_move(aim, ahead)
+        return
+    call = ahead[0]
+    target = aim.target(call.addr, max(call.old_len, call.new_len) % (1 << 40))
+    flags = call.flags | MREMAP_MAYMOVE | MREMAP_FIXED
+    ahead[0] = Mremap(call.addr, call.old_len, call.new_len, flags, target)
+
+
+def widen(aim: Aim, ahead: list[Call]) -> None:
+    """The next mremap as a fixed move over several VMAs; if the next call is none, such a move before it."""
+    start, length = aim.span(2)
+    target = aim.target(start, length)
+    flags = MREMAP_MAYMOVE | MREMAP_FIXED
+    if ahead and isinstance(ahead[0], Mremap):
+        flags |= ahead[0].flags & MREMAP_DONTUNMAP
+        del ahead[0]
+    ahead.insert(0, Mremap(start, length, length, flags, target))
+
+
+def spoil_next(aim: Aim, ahead: list[Call]) -> None:
+    """An argument, or more, next to what it was or wild."""
+    if ahead:
+        ahead[0] = spoil(aim, ahead[0])
+
+
+_CHOICES: Final = frozenset(
+    {
+        Kind.PROT,
+        Kind.MAP_FLAGS,
+        Kind.MREMAP_FLAGS,
+        Kind.ADVICE,
+        Kind.UFFD_MODE,
+        Kind.ACCESS,
+        Kind.FD,
+    }
+)
+
+
+def _begins_with_fd(call: Call) -> bool:
+    return SIGNATURES[type(call)][0][1] is Kind.FD
+
+
+def _edit_argument(
+    aim: Aim, ahead: list[Call], kinds: tuple[Kind, ...], change: Callable[[int], int]
+) -> None:
+    """Change one argument of these kinds of the next call, if it has one."""
+    if not ahead:
+        return
+    call = ahead[0]
+    chosen = [i for i, (_, kind) in enumerate(SIGNATURES[type(call)]) if kind in kinds]
+    if chosen:
+        i = aim.pick(chosen)
+        words = list(arguments(call))
+        words[i] = change(words[i]) & WORD
+        ahead[0] = build(type(call), words)
+
+
+SHRINKING: Final[tuple[Edit, ...]] = (delete, delete_some, delete_some, replace, reaim, nudge)
+#: As likely as they are frequent.
+EDITS: Final[tuple[Edit, ...]] = (
+    *(insert,) * 3,
+    *(insert_move,) * 2,
+    *(insert_touch,) * 2,
+    *(insert_recipe,) * 3,
+    *(delete,) * 4,
+    *(delete_some,) * 2,
+    duplicate,
+    swap,
+    swap,
+    *(replace,) * 3,
+    *(reaim,) * 4,
+    *(nudge,) * 4,
+    *(toggle,) * 3,
+    *(redraw,) * 2,
+    *(stretch,) * 3,
+    *(retarget,) * 3,
+    *(widen,) * 3,
+    *(spoil_next,) * 2,
+)

@@ -1,0 +1,71 @@
+"""What a program may not do to the machine it runs on, and what it does rarely because it costs much.
+
+Knows nothing of the kernel's answers: these are calls that are not made, whatever they would return.
+"""
+
+from typing import Final
+
+from abi.calls import Call, Madvise, Mmap, Program
+from abi.consts import (
+    MADV_COLLAPSE,
+    MADV_HWPOISON,
+    MADV_POPULATE_READ,
+    MADV_POPULATE_WRITE,
+    MADV_SOFT_OFFLINE,
+    MAP_ANONYMOUS,
+    MAP_HUGETLB,
+    MAP_LOCKED,
+    MAP_POPULATE,
+)
+
+#: They take a page of memory out of use for good when the caller has CAP_SYS_ADMIN.
+_POISON: Final = (MADV_HWPOISON, MADV_SOFT_OFFLINE)
+#: Not generated together with MAP_ANONYMOUS: huge pages come from a pool of the whole machine, so that the answer
+#: depends on what others hold, and hugetlb is outside the model. On a file it is an error like any other bit.
+EXCLUDED_ANONYMOUS: Final = MAP_HUGETLB
+#: An unknown advice that a poisoning one becomes.
+_UNKNOWN_ADVICE: Final = 0x100
+_INT: Final = 0xFFFFFFFF
+
+#: Populating takes up to 0.2 ms a MiB.
+_MUCH: Final = 16 << 20
+_EAGER_FLAGS: Final = MAP_POPULATE | MAP_LOCKED
+_EAGER_ADVICE: Final = (MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_COLLAPSE)
+
+
+def restrain(call: Call, unprivileged: bool = False) -> Call:
+    """The call, without what harms the machine or is out of scope.
+
+    `unprivileged` says that the executor has no capabilities, so that the kernel refuses poisoning itself.
+    """
+    if isinstance(call, Madvise):
+        if call.advice & _INT in _POISON and not unprivileged:
+            return Madvise(call.addr, call.length, call.advice | _UNKNOWN_ADVICE)
+    elif isinstance(call, Mmap) and call.flags & EXCLUDED_ANONYMOUS and call.flags & MAP_ANONYMOUS:
+        flags = call.flags & ~EXCLUDED_ANONYMOUS
+        return Mmap(call.addr, call.length, call.prot, flags, call.fd, call.offset)
+    return call
+
+
+def restrain_program(program: Program, unprivileged: bool = False) -> Program:
+    """Every call restrained: for programs that were decoded from bytes."""
+    return tuple(restrain(call, unprivileged) for call in program)
+
+
+def is_costly(call: Call) -> bool:
+    """The call fills more than 16 MiB of memory if it succeeds."""
+    if isinstance(call, Mmap):
+        return call.length > _MUCH and call.flags & _EAGER_FLAGS != 0
+    if isinstance(call, Madvise):
+        return call.length > _MUCH and call.advice & _INT in _EAGER_ADVICE
+    return False
+
+
+def cheapen(call: Call) -> Call:
+    """The costly call without what makes it costly."""
+    if isinstance(call, Mmap):
+        flags = call.flags & ~_EAGER_FLAGS
+        return Mmap(call.addr, call.length, call.prot, flags, call.fd, call.offset)
+    if isinstance(call, Madvise):
+        return Madvise(call.addr, call.length % _MUCH, call.advice)
+    return call
