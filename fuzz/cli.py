@@ -1,0 +1,238 @@
+"""The command line: `vmadiff fuzz | run | explain | probe | selftest`.
+
+What people can get wrong is one line on stderr and an exit status; a traceback is a bug of this program.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TypeAlias
+
+from abi.program import ProgramError
+from fuzz.status import EXPLAINED, INTERRUPTED, UNUSABLE, USAGE, UnusableError, UsageError
+
+_ABOUT = """\
+Finds out where the running kernel's handling of memory mappings differs from an exact model of it.
+
+Programs of mmap, munmap, mprotect, madvise, mremap, page accesses and userfaultfd calls run on the kernel and on
+the model; after every call the result and the layout of the whole address space are compared."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status."""
+    options = build_parser().parse_args(arguments)
+    # Not before the arguments are known to be right: --help works where nothing else does.
+    from fuzz import commands
+
+    command: Callable[[argparse.Namespace], int] = getattr(commands, options.command)
+    try:
+        status = command(options)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNUSABLE
+    except (UsageError, ProgramError) as error:
+        return _complain(str(error), USAGE)
+    except UnusableError as error:
+        return _complain(str(error), UNUSABLE)
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename is not None else ""
+        return _complain(f"{name}{error.strerror or error}", UNUSABLE)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """What `vmadiff` understands."""
+    parser = argparse.ArgumentParser(
+        prog="vmadiff",
+        description=_ABOUT,
+        epilog=EXPLAINED,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"vmadiff {_version()}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_add_fuzz, _add_run, _add_explain, _add_probe, _add_selftest):
+        add(commands)
+    return parser
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def _command(commands: Commands, name: str, summary: str, details: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=details,
+        epilog=EXPLAINED,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--user",
+        action="store_true",
+        help="run programs as an ordinary user (nobody) even if this is root, whose rights change many a rule",
+    )
+    return parser
+
+
+def _add_fuzz(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "fuzz",
+        "fuzz the running kernel against the model",
+        "Make up programs, run each on the kernel and on the model, and write down every new kind of divergence\n"
+        "below STATE/findings (report.txt, program.prog, finding.json). A divergence never stops the session.",
+    )
+    parser.add_argument(
+        "--time",
+        type=_seconds,
+        metavar="SECONDS",
+        help="stop after this long; 0: never (default: 60, or never with --runs)",
+    )
+    parser.add_argument(
+        "--runs", type=_positive, metavar="SEQUENCES", help="stop after this many programs"
+    )
+    parser.add_argument(
+        "--seed",
+        type=_seed,
+        metavar="N",
+        help="with --runs and one worker: the same programs each time (default: a new one)",
+    )
+    parser.add_argument(
+        "--corpus",
+        type=Path,
+        metavar="DIR",
+        help="begin with the programs in DIR and add those that reach new branches of the model"
+        " (default: STATE/corpus)",
+    )
+    parser.add_argument(
+        "--workers", type=_positive, default=1, metavar="N", help="processes (default: 1)"
+    )
+    parser.add_argument(
+        "--target", choices=["local"], default="local", help="which kernel: the running one"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary to FILE")
+    parser.add_argument(
+        "--state",
+        type=Path,
+        default=Path(".vmadiff"),
+        metavar="DIR",
+        help="where findings, the corpus and programs under way are kept (default: .vmadiff)",
+    )
+    parser.add_argument(
+        "--unguided", action="store_true", help="do without Atheris' coverage guidance"
+    )
+
+
+def _add_run(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "run",
+        "replay programs on model and kernel, step by step",
+        "Run the programs in FILE... on the model and on the kernel and show both results of every call; where they\n"
+        "part, the layouts are drawn. The form of a FILE is that of corpus/seeds/*.prog.",
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("--layouts", action="store_true", help="draw the layout after every call")
+    parser.add_argument(
+        "--json", type=Path, metavar="OUT", help="write all steps, results and layouts to OUT"
+    )
+
+
+def _add_explain(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "explain",
+        "show the rule behind each result of a program",
+        "Run the program in FILE on the model alone and show for every call the rule that decided its result, with\n"
+        "the rule's place in the kernel's source.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE")
+
+
+def _add_probe(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "probe",
+        "show the kernel, its profile, and what is usable here",
+        "Find out which of the model's named changes the running kernel has, by running a witness program for each,\n"
+        "and what of the fuzzer's domain this machine and user allow.",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the answers to FILE")
+
+
+def _add_selftest(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "selftest",
+        "plant mistakes in the model and see that fuzzing finds them",
+        "Fuzz with one planted mistake in the model at a time, each from an empty corpus, until the mistake shows\n"
+        "itself as a confirmed divergence.",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to FILE")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these mistakes only")
+    parser.add_argument(
+        "--sequences",
+        type=_positive,
+        default=50_000,
+        metavar="N",
+        help="programs until a mistake counts as missed (default: 50000)",
+    )
+    parser.add_argument("--seed", type=_seed, default=1, metavar="N", help="(default: 1)")
+    parser.add_argument(
+        "--workers", type=_positive, metavar="N", help="mistakes at a time (default: processors)"
+    )
+    parser.add_argument("--unguided", action="store_true", help="do without coverage guidance")
+    parser.add_argument("--list", action="store_true", help="list the mistakes and stop")
+
+
+def _positive(text: str) -> int:
+    number = _number(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be 1 or more")
+    return number
+
+
+def _seed(text: str) -> int:
+    number = _number(text)
+    if not 0 <= number < 1 << 31:
+        raise argparse.ArgumentTypeError(f"{text}: must be from 0 to 2147483647")
+    return number
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: must be 0 or more")
+    return number
+
+
+def _complain(text: str, status: int) -> int:
+    print(f"vmadiff: {' '.join(text.split())}", file=sys.stderr)
+    return status
+
+
+def _version() -> str:
+    try:
+        return version("vmadiff")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,333 @@
+"""What each command does, between the command line and the modules that do it."""
+
+import json
+import os
+import random
+import sys
+import tempfile
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from abi.calls import Program
+from abi.environment import Environment, Geometry
+from abi.program import ProgramError, format_call
+from fuzz import corpus
+from fuzz.assemble import start_executor
+from fuzz.display import Figures, Screen, summary
+from fuzz.explain import explain as explain_program
+from fuzz.mistakes import MISTAKES
+from fuzz.probe import examine
+from fuzz.replay import Replay
+from fuzz.replay import replay as replay_all
+from fuzz.report import result_text
+from fuzz.restraint import restrain_program
+from fuzz.selftest import selftest as try_mistakes
+from fuzz.session import Options, Outcome, Session
+from fuzz.status import (
+    DIVERGES,
+    INCOMPLETE,
+    INTERRUPTED,
+    OK,
+    UnusableError,
+    UsageError,
+)
+from fuzz.storage import write_atomically
+from kernel_bridge import BridgeError, KernelExecutor
+from model.errors import Unmodelled
+from model.profile import CHANGES, Profile
+from model.run import Model
+from model.space import OVERCOMMIT_NEVER
+
+_DEFAULT_SECONDS = 60.0
+_READERS = {"query": "PROCMAP_QUERY", "maps": "/proc/self/maps"}
+
+
+def fuzz(options: Namespace) -> int:
+    """`vmadiff fuzz`"""
+    _check_output(options.json)
+    _make_directory(options.state)
+    directory = options.corpus or options.state / "corpus"
+    _make_directory(directory)
+    os.listdir(directory)
+    with _executor(options) as executor:
+        profile, environment = _probe(executor), executor.environment
+    seconds = options.time
+    if seconds is None:
+        seconds = 0.0 if options.runs else _DEFAULT_SECONDS
+    seed = random.SystemRandom().randrange(1 << 31) if options.seed is None else options.seed
+    title = (
+        f"vmadiff: {environment.release} {environment.machine}, profile {profile.name}, seed {seed}"
+    )
+    print(title)
+    if environment.missing:
+        reasons = "; ".join(f"{name} ({why})" for name, why in sorted(environment.missing.items()))
+        print(f"left out: {reasons}")
+    sys.stdout.flush()
+    session = Session(
+        Options(
+            state=options.state.resolve(),
+            corpus=directory.resolve(),
+            profile=profile.name,
+            changes=tuple(sorted(change.name for change in profile.changes)),
+            seed=seed,
+            workers=options.workers,
+            seconds=seconds or None,
+            runs=options.runs,
+            guided=not options.unguided,
+            user=options.user,
+        ),
+        Screen(sys.stdout, _columns()),
+        title,
+    )
+    outcome = session.run()
+    print("\n".join(summary(outcome.figures, profile.name, options.target, seed)))
+    for text, path in outcome.new.items():
+        print(f"  {text}\n    {path}/report.txt" if path else f"  {text}")
+    if options.json:
+        data = _summary_json(outcome, environment, profile, options.target, seed)
+        _write_json(options.json, data)
+    if outcome.failure:
+        raise UnusableError(outcome.failure)
+    if outcome.new:
+        return DIVERGES
+    return INTERRUPTED if outcome.interrupted else OK
+
+
+def run(options: Namespace) -> int:
+    """`vmadiff run`"""
+    _check_output(options.json)
+    with _executor(options) as executor:
+        environment = executor.environment
+        programs = [
+            (str(path), _harmless(path, _read(path, environment.geometry), environment))
+            for path in options.files
+        ]
+        model = Model(environment, _probe(executor))
+        results = replay_all(programs, executor, model)
+    for result in results:
+        print("\n".join(result.lines(options.layouts)))
+    if options.json:
+        _write_json(options.json, _replay_json(results, environment, model.profile.name))
+    if any(result.divergence is not None or result.crash for result in results):
+        return DIVERGES
+    return OK if all(result.is_complete for result in results) else INCOMPLETE
+
+
+def explain(options: Namespace) -> int:
+    """`vmadiff explain`"""
+    with _executor(options) as executor:
+        environment = executor.environment
+        program = _read(options.file, environment.geometry)
+        model = Model(environment, _probe(executor))
+    try:
+        for call, value, rules in explain_program(model, program):
+            result = result_text(call, value, environment.geometry)
+            print(f"{format_call(call, environment.geometry)} = {result}")
+            for rule in rules:
+                print(f"    {rule}")
+    except Unmodelled as error:
+        print(f"unmodelled from here on: {error.reason}")
+        return INCOMPLETE
+    return OK
+
+
+def probe(options: Namespace) -> int:
+    """`vmadiff probe`"""
+    _check_output(options.json)
+    with _executor(options) as executor:
+        environment, reader = executor.environment, executor.reader
+        probed = examine(executor)
+    rights = ", ".join(sorted(environment.capabilities)) or "none"
+    usable = ", ".join(f"{each.name} ({each.fs})" for each in environment.objects)
+    rows = [
+        ("kernel", f"{environment.release} {environment.machine}"),
+        ("profile", probed.profile.name),
+        ("layouts", _READERS[reader]),
+        ("rights", rights),
+        ("usable", usable),
+    ]
+    rows += [("missing", f"{name}: {why}") for name, why in sorted(environment.missing.items())]
+    rows += [("undecided", f"{name}: {why}") for name, why in sorted(probed.undecided.items())]
+    for change in CHANGES:
+        sign = "has" if change in probed.profile.changes else "has not"
+        rows.append((sign, f"{change.name}: {change.subject}"))
+    print("\n".join(f"{name:<10} {text}" for name, text in rows))
+    if options.json:
+        data = {
+            "kernel": environment.release,
+            "machine": environment.machine,
+            "profile": probed.profile.name,
+            "nearest": probed.nearest.name,
+            "changes": sorted(change.name for change in probed.profile.changes),
+            "undecided": probed.undecided,
+            "layouts": reader,
+            "usable": [each.name for each in environment.objects],
+            "missing": environment.missing,
+            "environment": environment.to_json(),
+        }
+        _write_json(options.json, data)
+    return OK
+
+
+def selftest(options: Namespace) -> int:
+    """`vmadiff selftest`"""
+    _check_output(options.json)
+    if options.list:
+        for mistake in MISTAKES:
+            print(f"{mistake.name:<36} {mistake.file:<20} {mistake.rule}")
+        return OK
+    names = {mistake.name for mistake in MISTAKES}
+    unknown = sorted(set(options.only or ()) - names)
+    if unknown:
+        raise UsageError(f"no planted mistake is called {', '.join(unknown)}; see --list")
+    chosen = [m for m in MISTAKES if not options.only or m.name in options.only]
+    with _executor(options) as executor, tempfile.TemporaryDirectory(prefix="vmadiff-") as state:
+        profile = _probe(executor)
+        model = Model(executor.environment, profile)
+
+        def blames_kernel(finding: Path) -> bool:
+            program = _read(finding / "program.prog", executor.environment.geometry)
+            (result,) = replay_all([(finding.name, program)], executor, model)
+            return result.divergence is not None or bool(result.crash)
+
+        try:
+            results = try_mistakes(
+                chosen,
+                profile.name,
+                tuple(sorted(change.name for change in profile.changes)),
+                Path(state),
+                Screen(sys.stdout, None),
+                options.sequences,
+                options.seed,
+                options.workers,
+                not options.unguided,
+                blames_kernel,
+                options.user,
+            )
+        except RuntimeError as error:
+            raise UnusableError(str(error)) from None
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+    missed = [result.name for result in results if not result.found]
+    found = len(results) - len(missed)
+    print(f"planted {len(results)}, found {found}, missed {len(missed)}")
+    if options.json:
+        data = {
+            "planted": len(results),
+            "found": found,
+            "missed": missed,
+            "sequences": options.sequences,
+            "seed": options.seed,
+            "profile": profile.name,
+            "results": [result.to_json() for result in results],
+        }
+        _write_json(options.json, data)
+    return DIVERGES if missed else OK
+
+
+@contextmanager
+def _executor(options: Namespace) -> Iterator[KernelExecutor]:
+    try:
+        with start_executor(user=options.user) as executor:
+            if executor.environment.overcommit == OVERCOMMIT_NEVER:
+                raise UnusableError(
+                    "vm.overcommit_memory is 2, and kernels before 7.3.4 lose promised memory when a moved mapping"
+                    " shrinks: fuzzing would use up the commit limit of this machine; set it to 0 or 1"
+                )
+            yield executor
+    except BridgeError as error:
+        raise UnusableError(str(error)) from None
+
+
+def _probe(executor: KernelExecutor) -> Profile:
+    return examine(executor).profile
+
+
+def _read(path: Path, geometry: Geometry) -> Program:
+    try:
+        return corpus.read_program(path, geometry)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except ProgramError as error:
+        raise UsageError(str(error)) from None
+
+
+def _harmless(path: Path, program: Program, environment: Environment) -> Program:
+    """The program without what takes memory from the machine for good, should this user be able to."""
+    harmless = restrain_program(program, not environment.capabilities)
+    for before, after in zip(program, harmless, strict=True):
+        if before != after:
+            geometry = environment.geometry
+            was, now = format_call(before, geometry), format_call(after, geometry)
+            print(f"{path}: {was} would harm this machine; it runs as {now}", file=sys.stderr)
+    return harmless
+
+
+def _summary_json(
+    outcome: Outcome, environment: Environment, profile: Profile, target: str, seed: int
+) -> dict[str, Any]:
+    f: Figures = outcome.figures
+    return {
+        "sequences": f.sequences,
+        "calls": f.calls,
+        "seconds": round(f.seconds, 3),
+        "sequences_per_second": round(f.sequences_per_second, 1),
+        "calls_per_second": round(f.calls_per_second, 1),
+        "divergences_new": f.new,
+        "divergences_known": f.known,
+        "unstable": f.unstable,
+        "unmodelled": sum(f.unmodelled.values()),
+        "unmodelled_reasons": f.unmodelled,
+        "mremap_success_share": round(f.mremap_success, 4),
+        "multi_vma_share": round(f.multi_vma, 4),
+        "executor_restarts": f.executor_restarts,
+        "worker_restarts": f.worker_restarts,
+        "losses": f.losses,
+        "target": target,
+        "profile": profile.name,
+        "kernel": environment.release,
+        "seed": seed,
+        "workers": f.workers,
+        "guided": f.guided,
+        "made": outcome.made,
+        "corpus": f.corpus,
+        "coverage": f.covered,
+        "branches": f.branches,
+        "interrupted": outcome.interrupted,
+        "failure": outcome.failure or None,
+        "new": [{"signature": text, "directory": path} for text, path in outcome.new.items()],
+        "known": [{"signature": text, "cause": cause} for text, cause in outcome.known.items()],
+        "statistics": outcome.statistics,
+    }
+
+
+def _replay_json(results: list[Replay], environment: Environment, profile: str) -> dict[str, Any]:
+    """All programs; of a single one its fields on top as well."""
+    data: dict[str, Any] = {"kernel": environment.release, "profile": profile}
+    data["programs"] = [result.to_json() for result in results]
+    if len(results) == 1:
+        data.update(data["programs"][0])
+    return data
+
+
+def _write_json(path: Path, data: dict[str, Any]) -> None:
+    write_atomically(path, json.dumps(data, indent=1).encode() + b"\n")
+
+
+def _check_output(path: Path | None) -> None:
+    """Complain about a place for results before the work, not after."""
+    if path is not None and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
+        raise UsageError(f"{path}: cannot be written there")
+
+
+def _make_directory(path: Path) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+        raise UnusableError(f"{path}: no right to read and write there")
+
+
+def _columns() -> int | None:
+    return (os.get_terminal_size(1).columns or 80) if sys.stdout.isatty() else None

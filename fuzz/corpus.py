@@ -1,0 +1,78 @@
+"""Directories of programs in their text form, one `.prog` file each, named by what they say."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from abi.calls import Program
+from abi.environment import Geometry
+from abi.program import ProgramError, format_program, parse
+from fuzz.storage import UNFINISHED, write_atomically
+
+#: What comes with the project, next to its packages.
+PACKAGED = Path(__file__).resolve().parent.parent / "corpus"
+SUFFIX = ".prog"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file of a corpus: its program, or one line about why it has none."""
+
+    path: Path
+    program: Program
+    problem: str = ""
+
+
+def read_program(path: Path, geometry: Geometry) -> Program:
+    """The program in the file `path`.
+
+    Raises:
+        ProgramError: the text is no program; the message names file and line.
+        OSError: the file cannot be read.
+    """
+    try:
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise ProgramError(f"{path}: not text: {error.reason} at byte {error.start}") from None
+    return parse(text, geometry, str(path))
+
+
+def load(directory: Path, geometry: Geometry, skip: set[str] | None = None) -> Iterator[Entry]:
+    """The programs of `directory` in the order of their names; files named in `skip` are passed over.
+
+    Raises:
+        OSError: the directory cannot be read. A file that cannot is an entry with a problem.
+    """
+    for path in sorted(directory.iterdir()):
+        if path.suffix != SUFFIX or path.name.startswith(UNFINISHED):
+            continue
+        if skip is not None and path.name in skip:
+            continue
+        try:
+            yield Entry(path, read_program(path, geometry))
+        except ProgramError as error:
+            yield Entry(path, (), str(error))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            yield Entry(path, (), f"{path}: {error.strerror}")
+
+
+def name_of(text: str) -> str:
+    """The file name of the program with this text."""
+    return sha256(text.encode()).hexdigest()[:16] + SUFFIX
+
+
+def save(directory: Path, program: Program, geometry: Geometry) -> str:
+    """Write `program` to `directory` under the name it returns; nothing happens when it is there.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    text = format_program(program, geometry)
+    name = name_of(text)
+    path = directory / name
+    if not path.exists():
+        write_atomically(path, text.encode())
+    return name

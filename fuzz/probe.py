@@ -1,0 +1,155 @@
+"""Which changes the running kernel has: each change's witness program is run, and its trace compared with the
+model's with and without the change. The kernel's version is never asked.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Protocol
+
+from abi.calls import Program
+from abi.environment import Environment
+from abi.program import parse
+from fuzz.corpus import PACKAGED, SUFFIX
+from kernel_bridge import Observation
+from model.errors import Unmodelled
+from model.profile import CHANGES, PROFILES, Change, Profile
+from model.run import Model
+
+WITNESSES: Final = PACKAGED / "witnesses"
+#: A witness may depend on other changes: probing is repeated until nothing changes, at most so often.
+_ROUNDS: Final = 4
+_NEEDS: Final = re.compile(r"^# needs: max_map_count=\+(\d+)$", re.MULTILINE)
+
+
+class Executor(Protocol):
+    """What runs programs on a kernel."""
+
+    environment: Environment
+
+    def run(self, programs: Sequence[Program]) -> list[Observation]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """The program that tells kernels with a change from those without.
+
+    spare_mappings: it needs vm.max_map_count to be so many above the mappings of the idle executor; 0: it does not.
+    """
+
+    change: Change
+    program: Program
+    spare_mappings: int = 0
+
+    def environment(self, environment: Environment) -> Environment:
+        """The environment that it needs."""
+        if not self.spare_mappings:
+            return environment
+        return replace(environment, max_map_count=len(environment.initial) + self.spare_mappings)
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What the witnesses say. profile: the changes found; nearest: the release most like it, and `difference` from it;
+    undecided: change name -> why its witness did not tell, so that the nearest release's answer stands."""
+
+    profile: Profile
+    nearest: Profile
+    undecided: dict[str, str]
+
+    @property
+    def difference(self) -> tuple[str, ...]:
+        return self.profile.difference(self.nearest)
+
+
+def load_witnesses(environment: Environment, directory: Path = WITNESSES) -> Iterator[Witness]:
+    """The witnesses of all changes.
+
+    Raises:
+        OSError: one is missing or cannot be read.
+        ProgramError: one is not a program.
+    """
+    for change in CHANGES:
+        path = directory / (change.name + SUFFIX)
+        text = path.read_text()
+        needs = _NEEDS.search(text)
+        program = parse(text, environment.geometry, str(path))
+        yield Witness(change, program, int(needs[1]) if needs else 0)
+
+
+def probe(executor: Executor) -> Profile:
+    """The running kernel's profile."""
+    return examine(executor).profile
+
+
+def examine(executor: Executor) -> Probed:
+    """Run all witnesses and find the changes that explain their traces.
+
+    Raises:
+        OSError, ProgramError: as `load_witnesses`.
+    """
+    environment = executor.environment
+    witnesses = list(load_witnesses(environment))
+    observed = executor.run([() if w.spare_mappings else w.program for w in witnesses])
+    start = min(
+        PROFILES.values(), key=lambda p: _disagreements(p, witnesses, observed, environment)
+    )
+    has, undecided = set(start.changes), dict[str, str]()
+    for _ in range(_ROUNDS):
+        before = frozenset(has)
+        undecided.clear()
+        for witness, observation in zip(witnesses, observed, strict=True):
+            verdict = _decide(witness, observation, frozenset(has), environment)
+            if isinstance(verdict, str):
+                undecided[witness.change.name] = verdict
+            elif verdict:
+                has.add(witness.change)
+            else:
+                has.discard(witness.change)
+        if frozenset(has) == before:
+            break
+    found = Profile("probed", frozenset(has))
+    nearest = min(PROFILES.values(), key=lambda p: len(found.difference(p)))
+    name = " ".join((nearest.name, *found.difference(nearest)))
+    return Probed(Profile(name, found.changes, verified=not undecided), nearest, undecided)
+
+
+def _disagreements(
+    profile: Profile,
+    witnesses: Sequence[Witness],
+    observed: Sequence[Observation],
+    environment: Environment,
+) -> int:
+    """How many witnesses do otherwise than `profile` says."""
+    return sum(
+        not w.spare_mappings and _trace(w, profile.changes, environment) != o.data
+        for w, o in zip(witnesses, observed, strict=True)
+    )
+
+
+def _decide(
+    witness: Witness, observation: Observation, has: frozenset[Change], environment: Environment
+) -> bool | str:
+    """Whether the kernel has the change, or why that cannot be said."""
+    if witness.spare_mappings:
+        return "its witness needs vm.max_map_count lowered, which belongs to the whole machine"
+    if observation.loss:
+        return str(observation.loss.text)
+    with_it = _trace(witness, has | {witness.change}, environment)
+    without = _trace(witness, has - {witness.change}, environment)
+    if with_it == without:
+        return "its witness does the same either way here"
+    if observation.data == with_it:
+        return True
+    if observation.data == without:
+        return False
+    return "the kernel does neither what the change does nor what was before it"
+
+
+def _trace(witness: Witness, changes: frozenset[Change], environment: Environment) -> bytes:
+    model = Model(witness.environment(environment), Profile("", changes))
+    try:
+        return model.run(witness.program)
+    except Unmodelled:
+        return b"unmodelled"

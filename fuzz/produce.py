@@ -1,0 +1,192 @@
+"""Programs for the loop, with what the model says of each: fresh ones, edited ones, spliced ones.
+
+The model is stepped while a program is made, so making it is also predicting it. The byte form is what the
+engine keeps; the last program made is remembered under its bytes, so that it is not decoded again.
+"""
+
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from random import Random
+from typing import Final, Protocol
+
+from abi.calls import Call, Program
+from abi.environment import Environment
+from fuzz.aim import Run, Space
+from fuzz.encode import MAX_CALLS, decode, encode
+from fuzz.generate import generate
+from fuzz.mutate import crossover, mutate
+from fuzz.restraint import restrain_program
+from fuzz.statistics import Statistics
+from model.errors import Unmodelled
+from model.run import Model
+
+#: Shares of what is made: the rest is edited.
+FRESH: Final = 0.5
+RAW: Final = 0.1
+CROSSED: Final = 0.15
+_NO_BRANCHES: Final[frozenset[int]] = frozenset()
+
+#: Changes bytes without knowing what they mean: what the engine does by itself.
+Scramble = Callable[[bytes, int], bytes]
+
+
+class PackedRun(Run, Protocol):
+    """The model in the middle of a program, and the trace so far."""
+
+    def trace(self) -> bytes: ...
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A program and its prediction. unmodelled: why the model stopped before its end; crash: its traceback.
+
+    `program` is what the trace covers; of a crash all of it, the last call the one that crashed. branches: of the
+    model, that this program reached (empty where they are not measured).
+    """
+
+    data: bytes
+    program: Program
+    expected: bytes
+    branches: frozenset[int]
+    unmodelled: str = ""
+    crash: str = ""
+
+
+class _Watched:
+    """A run that remembers the calls it was given, for when it fails."""
+
+    __slots__ = ("_run", "calls")
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.calls: list[Call] = []
+
+    @property
+    def space(self) -> Space:
+        return self._run.space
+
+    def step(self, call: Call) -> int:
+        self.calls.append(call)
+        return self._run.step(call)
+
+
+class Producer:
+    """Makes programs. `reached` is the set that the instrumented model adds its branches to."""
+
+    def __init__(
+        self,
+        model: Model,
+        environment: Environment,
+        rng: Random,
+        statistics: Statistics,
+        reached: set[int],
+        seeds: Iterable[Program] = (),
+    ) -> None:
+        self._model = model
+        self._environment = environment
+        self._geometry = environment.geometry
+        self._rng = rng
+        self._statistics = statistics
+        self._unprivileged = not environment.capabilities
+        self._reached = reached
+        self._last: Prepared | None = None
+        self.queue: deque[Program] = deque(seeds)
+        #: How often a program was made for the engine: 0 would mean that it never asked.
+        self.made = 0
+
+    def prepare(self, data: bytes) -> Prepared:
+        """The program that `data` is, and its prediction."""
+        last = self._last
+        if last is not None and last.data == data:
+            self._last = None
+            return last
+        return self.predict(decode(data, self._geometry))
+
+    def predict(self, program: Program) -> Prepared:
+        """The prediction for `program`, without what would harm the machine."""
+        return self._make(lambda run: self._walk(program, run))
+
+    def edit(self, base: bytes, room: int, scramble: Scramble | None) -> bytes:
+        """Bytes of another program: one waiting in the queue, a fresh one, or `base` changed; at most `room`."""
+        if self.queue:
+            waiting = self.queue.popleft()
+            return self._keep(lambda run: self._walk(waiting, run), room)
+        draw = self._rng.random()
+        if draw < FRESH or not base:
+            return self._keep(self._fresh, room)
+        if draw < FRESH + RAW and scramble is not None:
+            self.made += 1
+            return scramble(base, room)
+        program = decode(base, self._geometry)
+        return self._keep(lambda run: self._edited(program, run), room)
+
+    def cross(self, first: bytes, second: bytes, room: int, scramble: Scramble | None) -> bytes:
+        """Bytes of a splice of two programs. An engine splices every other time, so that most are edits instead."""
+        if self.queue or self._rng.random() >= CROSSED:
+            return self.edit(first, room, scramble)
+        one, other = decode(first, self._geometry), decode(second, self._geometry)
+        return self._keep(lambda run: self._crossed(one, other, run), room)
+
+    def _keep(self, make: Callable[[Run], Program], room: int) -> bytes:
+        prepared = self._make(make)
+        self.made += 1
+        self._last = prepared
+        return prepared.data[:room]
+
+    def _make(self, make: Callable[[Run], Program]) -> Prepared:
+        run: PackedRun = self._model.start()
+        watched = _Watched(run)
+        unmodelled = crash = ""
+        self._reached.clear()
+        try:
+            program = make(watched)
+        except Unmodelled as error:
+            unmodelled = error.reason
+            program = tuple(watched.calls[:-1])
+        except Exception:
+            crash = traceback.format_exc()
+            program = tuple(watched.calls)
+        branches = frozenset(self._reached) if self._reached else _NO_BRANCHES
+        data = encode(program, self._geometry)
+        return Prepared(data, program, run.trace(), branches, unmodelled, crash)
+
+    def _walk(self, program: Program, run: Run) -> Program:
+        program = restrain_program(program[:MAX_CALLS], self._unprivileged)
+        for call in program:
+            run.step(call)
+        return program
+
+    def _fresh(self, run: Run) -> Program:
+        return generate(
+            self._rng,
+            run,
+            self._geometry,
+            self._environment.objects,
+            unprivileged=self._unprivileged,
+            statistics=self._statistics,
+        )
+
+    def _edited(self, program: Program, run: Run) -> Program:
+        return mutate(
+            program,
+            self._rng,
+            run,
+            self._geometry,
+            self._environment.objects,
+            unprivileged=self._unprivileged,
+            statistics=self._statistics,
+        )
+
+    def _crossed(self, first: Program, second: Program, run: Run) -> Program:
+        return crossover(
+            first,
+            second,
+            self._rng,
+            run,
+            self._geometry,
+            self._environment.objects,
+            unprivileged=self._unprivileged,
+            statistics=self._statistics,
+        )

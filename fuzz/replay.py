@@ -1,0 +1,156 @@
+"""Programs from files on the model and on the kernel, step by step, side by side."""
+
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from abi.calls import Program
+from abi.environment import Environment
+from abi.program import format_call
+from abi.trace import Step, Trace, unpack
+from fuzz.compare import Divergence, diverging_step
+from fuzz.drawing import draw
+from fuzz.report import layout_lines, object_names, result_text, step_json
+from fuzz.worker import Executor, initial_layout
+from model.errors import Unmodelled
+from model.run import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What became of one program.
+
+    unmodelled, crash: why the model stopped early; loss: how the executor was lost. Each trace has the steps that
+    its side made.
+    """
+
+    name: str
+    program: Program
+    environment: Environment
+    ours: Trace
+    theirs: Trace
+    divergence: Divergence | None
+    unmodelled: str = ""
+    crash: str = ""
+    loss: str = ""
+
+    @property
+    def is_complete(self) -> bool:
+        """Both sides made every step."""
+        return len(self.ours) == len(self.theirs) == len(self.program)
+
+    def verdict(self) -> str:
+        """How it went, in one line."""
+        if self.divergence is not None:
+            return f"diverges at call {self.divergence.index + 1} in its {self.divergence.field}"
+        if self.crash:
+            return f"the model failed: {self.crash.strip().splitlines()[-1]}"
+        if self.unmodelled:
+            return f"unmodelled from call {len(self.ours) + 1} on: {self.unmodelled}"
+        if self.loss or not self.is_complete:
+            return f"the executor was lost at call {len(self.theirs) + 1}: {self.loss}"
+        return f"agrees ({len(self.program)} calls)"
+
+    def lines(self, layouts: bool = False) -> list[str]:
+        """All steps as text: call, model, kernel; with `layouts`, the layout after each step too."""
+        environment, geometry = self.environment, self.environment.geometry
+        rows = [("call", "model", "kernel")]
+        for index, call in enumerate(self.program):
+            sides = [
+                result_text(call, trace[index].value, geometry) if index < len(trace) else "-"
+                for trace in (self.ours, self.theirs)
+            ]
+            rows.append((format_call(call, geometry), sides[0], sides[1]))
+        widths = [max(len(row[column]) for row in rows) for column in range(2)]
+        lines = [f"{self.name}: {self.verdict()}"]
+        bad = self.divergence.index if self.divergence else -1
+        for index, row in enumerate(rows, start=-1):
+            mark = ">>>" if index == bad >= 0 else "   "
+            text = f"{mark} {row[0]:<{widths[0]}} | {row[1]:<{widths[1]}} | {row[2]}"
+            lines.append(text.rstrip())
+            if layouts and index >= 0:
+                lines += ["", *(f"      {line}".rstrip() for line in self._drawn(index)), ""]
+        if self.divergence is not None and not layouts:
+            lines += ["", *layout_lines(self.divergence, environment)]
+        return lines
+
+    def _drawn(self, index: int) -> list[str]:
+        sides = {"model": self.ours, "kernel": self.theirs}
+        after = {name: t[index].layout for name, t in sides.items() if index < len(t)}
+        if len(after) == 2 and after["model"] == after["kernel"]:
+            after = {"both": after["model"]}
+        initial = initial_layout(self.environment)
+        own = {name: tuple(m for m in layout if m not in initial) for name, layout in after.items()}
+        return draw(own, self.environment.geometry, object_names(self.environment)) if own else []
+
+    def to_json(self) -> dict[str, Any]:
+        """The steps with both results and layouts, as plain data."""
+        return {
+            "file": self.name,
+            "agrees": self.divergence is None and self.is_complete,
+            "verdict": self.verdict(),
+            "divergence": self.divergence.index if self.divergence else None,
+            "field": self.divergence.field if self.divergence else None,
+            "unmodelled": self.unmodelled or None,
+            "loss": self.loss or None,
+            "steps": [self._step_json(index) for index in range(len(self.program))],
+        }
+
+    def _step_json(self, index: int) -> dict[str, Any]:
+        call = self.program[index]
+        geometry = self.environment.geometry
+
+        def side(trace: Trace) -> dict[str, Any] | None:
+            if index >= len(trace):
+                return None
+            step: Step = trace[index]
+            text = result_text(call, step.value, geometry)
+            return {"result": text, **step_json(step.value, step.layout)}
+
+        ours, theirs = side(self.ours), side(self.theirs)
+        return {
+            "call": format_call(call, geometry),
+            "model": ours,
+            "kernel": theirs,
+            "agrees": ours is not None and ours == theirs,
+        }
+
+
+def replay(
+    programs: Sequence[tuple[str, Program]], executor: Executor, model: Model
+) -> list[Replay]:
+    """Run each named program on both sides."""
+    observations = executor.run([program for _, program in programs])
+    initial = initial_layout(executor.environment)
+    results = []
+    for (name, program), observed in zip(programs, observations, strict=True):
+        expected, unmodelled, crash = predict(model, program)
+        ours, theirs = unpack(expected, initial), unpack(observed.data, initial)
+        results.append(
+            Replay(
+                name,
+                program,
+                executor.environment,
+                ours,
+                theirs,
+                diverging_step(ours, theirs, initial),
+                unmodelled,
+                crash,
+                "" if observed.loss is None else observed.loss.text,
+            )
+        )
+    return results
+
+
+def predict(model: Model, program: Program) -> tuple[bytes, str, str]:
+    """The model's packed trace, why it left its domain, and its traceback if it failed."""
+    run = model.start()
+    try:
+        for call in program:
+            run.step(call)
+    except Unmodelled as error:
+        return run.trace(), error.reason, ""
+    except Exception:
+        return run.trace(), "", traceback.format_exc()
+    return run.trace(), "", ""

@@ -1,0 +1,68 @@
+"""What a worker is told when it starts, and what it tells while it runs: lines of JSON."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One worker's task.
+
+    worker: its number; session: the supervisor's process id; pipe: the descriptor its messages go to;
+    runs: sequences to compare, None for no limit; deadline: on time.monotonic()'s clock, None for none;
+    state, corpus: directories; profile, changes: the model's, by name; cpus: where it may run, empty for
+    anywhere; seeds: begin with the programs of the corpus; shared: other
+    workers add to the corpus; replay: files that dead workers left;
+    mistake: the planted mistake to fuzz with; until_found: stop at the first confirmed divergence;
+    user: programs run as an ordinary user even if this is root.
+    """
+
+    worker: int
+    session: int
+    pipe: int
+    seed: int
+    state: str
+    corpus: str
+    profile: str
+    changes: tuple[str, ...]
+    runs: int | None = None
+    deadline: float | None = None
+    cpus: tuple[int, ...] = ()
+    batch: int = 64
+    guided: bool = True
+    seeds: bool = True
+    shared: bool = False
+    replay: tuple[str, ...] = ()
+    mistake: str = ""
+    until_found: bool = False
+    user: bool = False
+
+    def encode(self) -> str:
+        """As the worker's argument."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def decode(cls, text: str) -> "Settings":
+        """The inverse of `encode`."""
+        data = json.loads(text)
+        for name in ("changes", "cpus", "replay"):
+            data[name] = tuple(data[name])
+        return cls(**data)
+
+    @property
+    def state_path(self) -> Path:
+        return Path(self.state)
+
+    @property
+    def corpus_path(self) -> Path:
+        return Path(self.corpus)
+
+
+Message = dict[str, Any]
+
+
+def encode_message(kind: str, **fields: Any) -> bytes:
+    """One line of a worker's report."""
+    return json.dumps({"kind": kind, **fields}, separators=(",", ":")).encode() + b"\n"

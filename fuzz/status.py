@@ -1,0 +1,29 @@
+"""How a command ends: its exit statuses, and the errors that lead to them."""
+
+from typing import Final
+
+OK: Final = 0
+DIVERGES: Final = 1
+USAGE: Final = 2
+UNUSABLE: Final = 3
+INCOMPLETE: Final = 4
+INTERRUPTED: Final = 130
+
+EXPLAINED: Final = """\
+exit status:
+  0    nothing new was found; model and kernel agree; every planted mistake was found
+  1    new divergences (fuzz), a divergence (run), a missed mistake (selftest)
+  2    wrong usage, or a file that is not what it should be
+  3    this machine cannot: no compiler, the executor does not start, a directory cannot
+       be read or written, the disk is full
+  4    not compared to the end: unmodelled, or the executor was lost (run, explain)
+  130  interrupted, everything is written (fuzz: 1 if there were new divergences)
+"""
+
+
+class UsageError(Exception):
+    """The command line, or a file named on it, is wrong; the message is one line."""
+
+
+class UnusableError(Exception):
+    """This machine cannot do what was asked; the message is one line."""
