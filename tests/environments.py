@@ -1,0 +1,87 @@
+"""A machine that does not exist: what an executor reports on a common one, fixed, so that no kernel is needed."""
+
+from dataclasses import replace
+from typing import Any, Final
+
+from abi.consts import FD_NAMES, PAGE
+from abi.environment import Environment, Geometry, InitialVma, Object
+from abi.trace import (
+    NAME_FILE,
+    PERM_EXEC,
+    PERM_READ,
+    PERM_SHARED,
+    PERM_WRITE,
+    Layout,
+    Mapping,
+)
+from abi.wire import IDENT_DEVZERO, IDENT_FILE, IDENT_IMAGE, IDENT_MEMFD, IDENT_SHARED
+
+#: Pages of the memfd and of the file.
+FILE_PAGES: Final = 64
+IMAGE: Final = InitialVma(
+    0x1000_0000,
+    0x1000_4000,
+    0,
+    IDENT_IMAGE,
+    PERM_READ | PERM_EXEC,
+    NAME_FILE,
+    ("rd", "ex", "mr", "mw", "me", "lo", "lf", "sl"),
+)
+SHARED: Final = InitialVma(
+    0x2000_0000,
+    0x2040_0000,
+    0,
+    IDENT_SHARED,
+    PERM_READ | PERM_WRITE | PERM_SHARED,
+    NAME_FILE,
+    ("rd", "wr", "sh", "mr", "mw", "me", "ms", "lo", "lf", "sl"),
+)
+_OWN_PAGES: Final = 4 + 1024
+
+
+def _object(name: str, ident: int, fs: str, pages: int = 0, **more: Any) -> Object:
+    return Object(FD_NAMES[name], name, ident, fs, pages * PAGE, **more)
+
+
+OBJECTS: Final = (
+    _object("memfd", IDENT_MEMFD, "tmpfs", FILE_PAGES),
+    _object("memfd_ro", IDENT_MEMFD, "tmpfs", FILE_PAGES, writable=False),
+    _object("file", IDENT_FILE, "ext4", FILE_PAGES, max_bytes=1 << 44),
+    _object("file_ro", IDENT_FILE, "ext4", FILE_PAGES, max_bytes=1 << 44, writable=False),
+    _object("devzero", IDENT_DEVZERO, "devzero"),
+    _object("pipe", 0, "pipe", writable=False, noexec=True),
+    _object("uffd0", 0, "uffd", writable=False, noexec=True),
+    _object("uffd1", 0, "uffd", writable=False, noexec=True),
+)
+
+#: The executor is an ordinary user's process with 256 MiB of address space; two VMAs are its own.
+ENVIRONMENT: Final = Environment(
+    geometry=Geometry(),
+    initial=(IMAGE, SHARED),
+    objects=OBJECTS,
+    dac_mmap_min_addr=PAGE,
+    rlimit_as=256 << 20,
+    rlimit_memlock=8 << 20,
+    memory_pages=1 << 20,
+    total_pages=_OWN_PAGES,
+    locked_pages=_OWN_PAGES,
+    start_brk=IMAGE.end,
+    brk=IMAGE.end,
+    start_stack=0x7FFF_FFFF_EFF0,
+    config=frozenset(("KSM", "THP")),
+    release="0.0.0-drawn",
+    machine="x86_64",
+)
+
+
+def with_object(name: str, **changes: Any) -> Environment:
+    """The machine, with one of its objects otherwise."""
+    objects = tuple(replace(o, **changes) if o.name == name else o for o in OBJECTS)
+    return replace(ENVIRONMENT, objects=objects)
+
+
+def initial_layout(environment: Environment) -> Layout:
+    """The layout before a program."""
+    return tuple(
+        Mapping(v.start, v.end, v.offset, v.ident, v.perms, v.name) for v in environment.initial
+    )

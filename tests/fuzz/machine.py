@@ -1,0 +1,161 @@
+"""A machine without a kernel: an environment, and an executor that is another model."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from abi.calls import Call, Program
+from abi.consts import PAGE
+from abi.environment import Environment, Geometry, InitialVma, Object
+from abi.trace import NAME_FILE, PERM_EXEC, PERM_READ, PERM_SHARED, PERM_WRITE
+from fuzz.produce import Producer
+from fuzz.settings import Settings
+from fuzz.statistics import Statistics
+from fuzz.worker import Worker
+from model.profile import PROFILES, Profile
+from model.run import Model
+
+ENVIRONMENT = Environment(
+    geometry=Geometry(),
+    initial=(
+        InitialVma(0x10000, 0x14000, 0, 1, PERM_READ | PERM_EXEC, NAME_FILE, ("rd", "ex", "mr")),
+        InitialVma(
+            0x2000_0000,
+            0x2040_0000,
+            0,
+            2,
+            PERM_READ | PERM_WRITE | PERM_SHARED,
+            NAME_FILE,
+            ("rd", "wr", "sh", "mr", "mw", "ms", "lo"),
+        ),
+    ),
+    objects=(
+        Object(10, "memfd", 3, "tmpfs", 64 * PAGE),
+        Object(12, "file", 4, "ext4", 64 * PAGE),
+        Object(14, "devzero", 0, "devzero", 0),
+    ),
+    total_pages=1028,
+    release="0.0.0-none",
+    machine="x86_64",
+)
+OLD, NEW = PROFILES["6.12"], PROFILES["6.18"]
+
+
+@dataclass(frozen=True)
+class FakeLoss:
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    data: bytes
+    loss: FakeLoss | None = None
+
+
+@dataclass
+class FakeExecutor:
+    """Answers as the model of a profile does; `spoil` may change an answer, `lose` say that it was lost."""
+
+    profile: Profile = NEW
+    spoil: Callable[[Program, bytes], bytes] = lambda program, data: data
+    lose: Callable[[Program], FakeLoss | None] = lambda program: None
+    environment: Environment = ENVIRONMENT
+    restarts: int = 0
+    batches: list[Sequence[Program]] = field(default_factory=list)
+    is_closed: bool = False
+
+    def run(self, programs: Sequence[Program]) -> list[Seen]:
+        self.submit(programs)
+        return self.collect()
+
+    def submit(self, programs: Sequence[Program]) -> None:
+        assert not self.is_closed
+        self.batches.append(programs)
+
+    def collect(self) -> list[Seen]:
+        model = Model(self.environment, self.profile)
+        seen = []
+        for program in self.batches[-1]:
+            data = self.spoil(program, model.run(program))
+            seen.append(Seen(data, self.lose(program)))
+        return seen
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@dataclass
+class Told:
+    """What a worker has told, by kind."""
+
+    messages: list[dict[str, Any]] = field(default_factory=list)
+
+    def __call__(self, kind: str, **fields: Any) -> None:
+        self.messages.append({"kind": kind, **fields})
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [message for message in self.messages if message["kind"] == kind]
+
+
+@dataclass
+class Bench:
+    """A worker on a fake executor, with everything it touches."""
+
+    worker: Worker
+    producer: Producer
+    executor: FakeExecutor
+    told: Told
+    state: Path
+    fresh: list[FakeExecutor]
+
+    def fuzz(self) -> None:
+        """Run the loop to its end, without an engine."""
+        while not self.worker.is_over():
+            data = self.producer.edit(b"", 4096, None)
+            self.worker.accept(self.producer.prepare(data))
+        self.worker.finish()
+
+    def feed(self, *programs: tuple[Call, ...]) -> None:
+        """Run these programs and no others."""
+        for program in programs:
+            self.worker.accept(self.producer.predict(program))
+        self.worker.finish()
+
+
+def set_up(
+    state: Path,
+    executor: FakeExecutor,
+    model: Profile = NEW,
+    start: Callable[[], FakeExecutor] | None = None,
+    **settings: Any,
+) -> Bench:
+    """A worker whose model has the profile `model`; `start` makes the fresh executors of confirmations."""
+    (state / "corpus").mkdir(exist_ok=True)
+    chosen = Settings(
+        **{
+            "worker": 0,
+            "session": 1,
+            "pipe": -1,
+            "seed": 1,
+            "state": str(state),
+            "corpus": str(state / "corpus"),
+            "profile": model.name,
+            "changes": tuple(sorted(change.name for change in model.changes)),
+            "runs": 200,
+            **settings,
+        }
+    )
+    fresh: list[FakeExecutor] = []
+
+    def start_like() -> FakeExecutor:
+        made = FakeExecutor(executor.profile, executor.spoil, executor.lose)
+        fresh.append(made)
+        return made
+
+    statistics, told = Statistics(), Told()
+    producer = Producer(Model(ENVIRONMENT, model), ENVIRONMENT, Random(1), statistics, set())
+    worker = Worker(chosen, start or start_like, executor, producer, statistics, (), told)
+    return Bench(worker, producer, executor, told, state, fresh)

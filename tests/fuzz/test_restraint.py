@@ -1,0 +1,67 @@
+"""What programs may not do."""
+
+import pytest
+
+from abi.calls import Call, Madvise, Mmap, Munmap
+from abi.consts import (
+    MADV_DONTNEED,
+    MADV_HWPOISON,
+    MADV_POPULATE_WRITE,
+    MADV_SOFT_OFFLINE,
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_HUGETLB,
+    MAP_LOCKED,
+    MAP_POPULATE,
+    MAP_PRIVATE,
+    PAGE,
+)
+from fuzz.restraint import cheapen, is_costly, restrain, restrain_program
+
+ANON = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
+
+
+@pytest.mark.parametrize("advice", [MADV_HWPOISON, MADV_SOFT_OFFLINE])
+@pytest.mark.parametrize("high", [0, 1 << 32, 0xFFFFFFFF << 32])
+def test_poisoning_becomes_an_unknown_advice(advice: int, high: int) -> None:
+    (call,) = restrain_program((Madvise(PAGE, PAGE, advice | high),))
+    assert isinstance(call, Madvise)
+    assert call.advice & 0xFFFFFFFF in (356, 357)
+    poison = Madvise(PAGE, PAGE, advice | high)
+    assert restrain(poison, unprivileged=True) == poison
+
+
+def test_anonymous_huge_pages_are_left_out() -> None:
+    call = Mmap(PAGE, PAGE, 0, ANON | MAP_HUGETLB, -1, 0)
+    assert restrain(call) == Mmap(PAGE, PAGE, 0, ANON, -1, 0)
+    on_a_file = Mmap(PAGE, PAGE, 0, MAP_PRIVATE | MAP_HUGETLB, 12, 0)
+    assert restrain(on_a_file) == on_a_file
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        Mmap(0, 64 << 20, 3, ANON | MAP_POPULATE, -1, 0),
+        Mmap(0, 64 << 20, 3, ANON | MAP_LOCKED, -1, 0),
+        Madvise(0, 1 << 40, MADV_POPULATE_WRITE),
+    ],
+)
+def test_what_costs_much_can_be_cheapened(call: Call) -> None:
+    assert is_costly(call)
+    assert type(cheapen(call)) is type(call)
+    assert not is_costly(cheapen(call))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        Mmap(0, 300 << 20, 3, ANON, -1, 0),
+        Mmap(0, 1 << 20, 3, ANON | MAP_POPULATE, -1, 0),
+        Madvise(0, 1 << 40, MADV_DONTNEED),
+        Munmap(0, 1 << 40),
+    ],
+)
+def test_other_calls_are_left_alone(call: Call) -> None:
+    assert not is_costly(call)
+    assert restrain(call) is call
+    assert cheapen(Munmap(0, PAGE)) == Munmap(0, PAGE)

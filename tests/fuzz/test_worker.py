@@ -1,0 +1,292 @@
+"""The loop, without a kernel: what is compared, confirmed, written, counted and kept."""
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from abi.calls import Mmap, Mremap, Munmap, Program
+from abi.consts import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_PRIVATE,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+    PAGE,
+    PROT_READ,
+)
+from abi.program import parse
+from abi.trace import STEP
+from fuzz.inflight import leftovers, read
+from fuzz.produce import Producer
+from model.errors import Unmodelled
+from model.run import Run
+from tests.fuzz.machine import ENVIRONMENT, NEW, OLD, FakeExecutor, FakeLoss, set_up
+
+W = ENVIRONMENT.geometry.window
+MAP = Mmap(W, 2 * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)
+APART = Mmap(W + 4 * PAGE, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)
+#: Moves two VMAs: possible from 6.17 on.
+MOVE = Mremap(W, 5 * PAGE, 5 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, W + 64 * PAGE)
+UNMAP = Munmap(W, PAGE)
+
+
+def test_like_models_do_not_diverge(tmp_path: Path) -> None:
+    bench = set_up(tmp_path, FakeExecutor(NEW), runs=300)
+    bench.fuzz()
+    (last,) = bench.told.of("stats")[-1:]
+    assert last["sequences"] == 300
+    assert last["calls"] > 600
+    assert bench.told.of("finding") == []
+    assert bench.told.messages[-1] == {"kind": "done"}
+    assert not (tmp_path / "findings").exists()
+
+
+def test_fuzzing_two_profiles_finds_differences_and_goes_on(tmp_path: Path) -> None:
+    bench = set_up(tmp_path, FakeExecutor(OLD), runs=1500)
+    bench.fuzz()
+    findings = bench.told.of("finding")
+    assert len(findings) >= 2
+    assert len({finding["signature"] for finding in findings}) == len(findings)
+    assert bench.told.of("stats")[-1]["sequences"] == 1500
+    for finding in findings:
+        path = Path(finding["path"])
+        assert finding["signature"] in (path / "report.txt").read_text()
+        program = parse((path / "program.prog").read_text(), ENVIRONMENT.geometry)
+        data = json.loads((path / "finding.json").read_text())
+        assert data["index"] == len(program) - 1, "cut after the diverging call"
+
+
+def test_divergence_is_confirmed_in_three_fresh_executors(tmp_path: Path) -> None:
+    bench = set_up(tmp_path, FakeExecutor(OLD))
+    bench.feed((MAP, APART, MOVE, UNMAP))
+    assert len(bench.fresh) == 3
+    assert all(executor.is_closed for executor in bench.fresh)
+    assert all(executor.batches == [[(MAP, APART, MOVE)]] for executor in bench.fresh)
+    (finding,) = bench.told.of("finding")
+    assert finding["signature"] == "mremap[MAYMOVE,FIXED,same] result: model address, kernel EFAULT"
+
+
+def test_same_signature_is_looked_into_once(tmp_path: Path) -> None:
+    bench = set_up(tmp_path, FakeExecutor(OLD))
+    bench.feed((MAP, APART, MOVE), (MAP, APART, UNMAP, APART, MAP, MOVE), (MAP, APART, MOVE))
+    assert len(bench.told.of("finding")) == 1
+    assert len(bench.fresh) == 3
+    assert list(bench.told.of("stats")[-1]["occurrences"].values()) == [3]
+
+
+def test_what_does_not_come_back_is_unstable(tmp_path: Path) -> None:
+    answers = iter([FakeExecutor(OLD), FakeExecutor(OLD), FakeExecutor(NEW)])
+    bench = set_up(tmp_path, FakeExecutor(OLD), start=lambda: next(answers))
+    bench.feed((MAP, APART, MOVE))
+    assert bench.told.of("finding") == []
+    assert bench.told.of("stats")[-1]["unstable"] == 1
+    (report,) = (tmp_path / "unstable").glob("*/report.txt")
+    assert "unstable" in report.read_text()
+
+
+def test_unstable_divergence_is_not_tried_for_ever(tmp_path: Path) -> None:
+    started: list[FakeExecutor] = []
+
+    def start() -> FakeExecutor:
+        started.append(FakeExecutor(NEW))
+        return started[-1]
+
+    bench = set_up(tmp_path, FakeExecutor(OLD), start=start)
+    bench.feed(*[(MAP, APART, MOVE)] * 20)
+    assert len(started) == 3
+    assert bench.told.of("stats")[-1]["unstable"] == 20
+
+
+def test_loss_is_counted_and_kept_but_no_divergence(tmp_path: Path) -> None:
+    def cut(program: Program, data: bytes) -> bytes:
+        return data[: STEP.size] if UNMAP in program else data
+
+    def lose(program: Program) -> FakeLoss | None:
+        return FakeLoss("signal", "SIGSEGV in call 1") if UNMAP in program else None
+
+    bench = set_up(tmp_path, FakeExecutor(NEW, cut, lose))
+    bench.feed((UNMAP, MAP), (UNMAP, APART), (MAP,))
+    assert bench.told.of("finding") == []
+    assert bench.told.of("stats")[-1]["losses"] == 1
+    (kept,) = (tmp_path / "losses").iterdir()
+    assert kept.read_text().startswith("# SIGSEGV in call 1\nmunmap(W+0, 1p)\n")
+
+
+def test_trace_cut_short_without_a_word_is_kept_too(tmp_path: Path) -> None:
+    bench = set_up(tmp_path, FakeExecutor(NEW, lambda program, data: data[: STEP.size]))
+    bench.feed((UNMAP, UNMAP))
+    assert bench.told.of("stats")[-1]["losses"] == 1
+
+
+def test_divergence_before_a_loss_is_found(tmp_path: Path) -> None:
+    lost = FakeLoss("signal", "SIGKILL")
+    bench = set_up(tmp_path, FakeExecutor(OLD, lose=lambda program: lost))
+    bench.feed((MAP, APART, MOVE))
+    assert len(bench.told.of("finding")) == 1
+
+
+def test_unmodelled_ends_the_program_not_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Run.step
+
+    def refuse(self: Run, call: Any) -> int:
+        if call == UNMAP:
+            raise Unmodelled("a reason")
+        return step(self, call)
+
+    monkeypatch.setattr(Run, "step", refuse)
+    bench = set_up(tmp_path, FakeExecutor(NEW))
+    bench.feed((MAP, UNMAP, MAP), (UNMAP,), (MAP,))
+    assert bench.executor.batches == [[(MAP,), (MAP,)]], "what comes before is compared"
+    last = bench.told.of("stats")[-1]
+    assert last["unmodelled"] == {"a reason": 2}
+    assert last["sequences"] == 3
+
+
+def test_failing_model_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Run.step
+
+    def fail(self: Run, call: Any) -> int:
+        if call == UNMAP:
+            raise ZeroDivisionError("oops")
+        return step(self, call)
+
+    monkeypatch.setattr(Run, "step", fail)
+    bench = set_up(tmp_path, FakeExecutor(NEW))
+    bench.feed((MAP, UNMAP), (MAP, UNMAP), (MAP,))
+    (finding,) = bench.told.of("finding")
+    assert finding["signature"].startswith("the model failed: ZeroDivisionError: oops (test_worker")
+    text = (Path(finding["path"]) / "program.prog").read_text()
+    assert parse(text, ENVIRONMENT.geometry) == (MAP, UNMAP)
+
+
+def test_batch_is_written_down_before_it_runs(tmp_path: Path) -> None:
+    bench = set_up(tmp_path, FakeExecutor(NEW), batch=2)
+    recorded = []
+    submit = bench.executor.submit
+
+    def look(programs: Any) -> None:
+        (path,) = leftovers(tmp_path)
+        recorded.append(read(path) == list(programs))
+        submit(programs)
+
+    bench.executor.submit = look  # type: ignore[method-assign]
+    bench.feed((MAP,), (APART,), (UNMAP,), (MAP, MOVE))
+    assert recorded == [True, True]
+    assert leftovers(tmp_path) == [], "nothing is left after an orderly end"
+
+
+def test_leftovers_are_replayed_and_their_divergences_found(tmp_path: Path) -> None:
+    dead = set_up(tmp_path, FakeExecutor(OLD), batch=2)
+    dead.worker.accept(dead.producer.predict((MAP,)))
+    dead.worker.accept(dead.producer.predict((MAP, APART, MOVE)))  # submitted, never collected
+    (path,) = leftovers(tmp_path)
+    heir = set_up(tmp_path, FakeExecutor(OLD))
+    heir.worker.replay(path)
+    heir.worker.finish()
+    assert len(heir.told.of("finding")) == 1
+    assert "compared 2 programs" in heir.told.of("note")[0]["text"]
+    assert not path.exists()
+
+
+def test_program_that_kills_the_replay_is_set_aside(tmp_path: Path) -> None:
+    dead = set_up(tmp_path, FakeExecutor(NEW), batch=2)
+    dead.worker.accept(dead.producer.predict((MAP,)))
+    dead.worker.accept(dead.producer.predict((APART,)))
+    (path,) = leftovers(tmp_path)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(program: Program, data: bytes) -> bytes:
+        if program == (MAP,):
+            raise Killed
+        return data
+
+    with pytest.raises(Killed):
+        set_up(tmp_path, FakeExecutor(NEW, kill)).worker.replay(path)
+    (path,) = leftovers(tmp_path)
+    heir = set_up(tmp_path, FakeExecutor(NEW, kill))
+    heir.worker.replay(path)
+    heir.worker.finish()
+    assert heir.told.of("stats")[-1]["sequences"] == 1
+    (kept,) = (tmp_path / "losses").iterdir()
+    assert kept.read_text().startswith("# the worker died while it ran\nmmap(")
+
+
+def test_full_disk_loses_no_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = set_up(tmp_path, FakeExecutor(OLD))
+    write = os.write
+
+    def full(descriptor: int, data: Any) -> int:
+        if "findings" in os.readlink(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        bench.feed((MAP, APART, MOVE))
+    (finding,) = bench.told.of("finding")
+    assert finding["path"] == ""
+    assert ">>> mremap(" in finding["report"]
+    assert list((tmp_path / "findings").iterdir()) == []
+
+
+def test_known_divergence_is_not_new(tmp_path: Path) -> None:
+    from fuzz.triage import Known
+
+    bench = set_up(tmp_path, FakeExecutor(OLD))
+    text = "mremap[MAYMOVE,FIXED,same] result: model address, kernel EFAULT"
+    bench.worker._known.append(Known(text, ("0.0.*",), "an old kernel"))
+    bench.feed((MAP, APART, MOVE))
+    (finding,) = bench.told.of("finding")
+    assert finding["cause"] == "an old kernel"
+    assert not (tmp_path / "findings").exists()
+
+
+def test_stop_finishes_what_was_begun(tmp_path: Path) -> None:
+    bench = set_up(tmp_path, FakeExecutor(OLD), runs=None, batch=64)
+    bench.worker.accept(bench.producer.predict((MAP, APART, MOVE)))
+    bench.worker.stopped = True
+    assert bench.worker.is_over()
+    bench.worker.finish()
+    assert len(bench.told.of("finding")) == 1
+
+
+def test_until_found_stops_at_the_first(tmp_path: Path) -> None:
+    bench = set_up(tmp_path, FakeExecutor(OLD), runs=100_000, until_found=True)
+    bench.fuzz()
+    assert bench.told.of("stats")[-1]["sequences"] < 20_000
+    assert bench.told.of("finding")
+
+
+def test_same_seed_makes_the_same_programs(tmp_path: Path) -> None:
+    runs = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        bench = set_up(tmp_path / name, FakeExecutor(NEW), runs=128)
+        bench.fuzz()
+        runs.append(bench.executor.batches)
+    assert runs[0] == runs[1]
+
+
+def test_queue_goes_first(tmp_path: Path) -> None:
+    bench = set_up(tmp_path, FakeExecutor(NEW), runs=3)
+    bench.producer.queue.extend([(MAP, UNMAP), (APART,)])
+    bench.fuzz()
+    assert list(bench.executor.batches[0][:2]) == [(MAP, UNMAP), (APART,)]
+
+
+def test_memo_is_used_once_and_only_for_its_bytes(tmp_path: Path) -> None:
+    producer: Producer = set_up(tmp_path, FakeExecutor(NEW)).producer
+    data = producer.edit(b"", 4096, None)
+    first = producer.prepare(data)
+    second = producer.prepare(data)
+    assert first is not second
+    assert (first.program, first.expected) == (second.program, second.expected)
+    assert producer.prepare(b"").program == ()

@@ -1,0 +1,5 @@
+"""Lets failed pictures show what differs."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.pictures")

@@ -1,0 +1,130 @@
+"""What each named change does, shown by its witness, and which releases have it."""
+
+from typing import Final
+
+import pytest
+
+from fuzz.probe import load_witnesses
+from model.profile import BY_NAME, CHANGES, PROFILES, Change, Profile, release
+from model.run import Model
+from tests.environments import ENVIRONMENT
+from tests.pictures import PROFILE, Drawing, normal
+
+WITNESSES: Final = {w.change: w for w in load_witnesses(ENVIRONMENT)}
+
+#: Changes that show only where others are, and those that hide another.
+NEEDS: Final = {
+    "copied_merge_keeps_anon_vma": ("merge_unfaulted_target",),
+    "guard_anon_vma_only_anonymous": ("guard", "guard_file"),
+    "guard_file": ("guard",),
+    "map_count_dontunmap": ("map_count_every_call",),
+    "multi_vma_first_aborts": ("multi_vma_move",),
+    "multi_vma_thp_area": ("multi_vma_move",),
+}
+HIDDEN_BY: Final = {"dontunmap_resets_pgoff": ("dontunmap_clears_account",)}
+
+FAR = "." * 20
+TWELVE = normal("w..." * 12)
+#: The last result of the witness and the window after it: without the change, with it (6.18 otherwise).
+EFFECTS: Final = {
+    "droppable": ("EINVAL .", "W+0 dd"),
+    "guard": ("ok ok ww", "SEGV ok WW"),
+    "dontunmap_clears_account": ("W+2 wwww......WW", "W+2 ww|ww......WW"),
+    "dontunmap_leaks_locked": (f"W+2000 {'n' * 128}", f"EAGAIN {'n' * 128}"),
+    "guard_file": ("ok ok mm", "SEGV ok MM"),
+    "params_before_lookup": ("EFAULT .", "EINVAL ."),
+    "shrink_move_charges_shrunk": ("W+0 ww", f"ENOMEM {FAR}ww"),
+    "merge_unfaulted_target": ("0 wwWW", "0 WWWW"),
+    "dontunmap_rounded_lengths": ("EINVAL w", "T-1 w"),
+    "multi_vma_first_aborts": ("EFAULT ..ww................zz", "EFAULT zzww"),
+    "multi_vma_move": ("EFAULT wwrr", f"W+20 {FAR}wwrr"),
+    "multi_vma_thp_area": ("EFAULT ffww", f"W+20 {FAR}ffww"),
+    "new_len_limit": ("ENOMEM w", "EINVAL w"),
+    "uffd_rejects_droppable": ("0 dd", "EINVAL dd"),
+    "uffd_unregister_checks_owner": ("0 ww", "EINVAL uu"),
+    "validate_before_unmap": ("EFAULT ww", "EFAULT ww..................wwwww"),
+    "copied_merge_keeps_anon_vma": (f"W+44 {FAR}{FAR}wwwwww", f"W+44 {FAR}{FAR}WWWWww"),
+    "guard_anon_vma_only_anonymous": ("W+2 PPPP|PP", "W+2 PPPPPP"),
+    "map_count_every_call": (f"W+0 {TWELVE}", f"ENOMEM {TWELVE}"),
+    "dontunmap_no_self_merge": ("W+2 wwww", "W+2 ww|ww"),
+    "dontunmap_resets_pgoff": ("W+12 ..........ww|ww......WW", "W+12 ..........wwww......WW"),
+    "dontunmap_splits_locked": (
+        "W+20 WWWW................LL",
+        "W+20 LwwL................LL",
+    ),
+    "map_count_dontunmap": (f"T-1 {TWELVE}", f"ENOMEM {TWELVE}"),
+    "private_file_anon_pgoff": (f"W+22 {FAR}PPPP", f"W+22 {FAR}PPpp"),
+    "uffd_move_never_merges": ("W+2 wwww", "W+2 uuww"),
+    "uffd_wp_drop_busy": ("0 uu", "EBUSY ??"),
+}
+
+
+def named(change: Change) -> str:
+    return change.name
+
+
+def pair(change: Change, base: Profile) -> tuple[Profile, Profile]:
+    """`base` without and with the change, and with what it takes for the change to show."""
+    needed = {BY_NAME[name] for name in NEEDS.get(change.name, ())}
+    hiding = {BY_NAME[name] for name in HIDDEN_BY.get(change.name, ())}
+    changes = (base.changes | needed) - hiding
+    return Profile("without", changes - {change}), Profile("with", changes | {change})
+
+
+def effect(change: Change, profile: Profile) -> str:
+    witness = WITNESSES[change]
+    drawing = Drawing(".", witness.environment(ENVIRONMENT), profile)
+    results = [drawing.make(call) for call in witness.program]
+    return f"{results[-1]} {drawing.picture}"
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=named)
+def test_what_the_change_does(change: Change) -> None:
+    without, with_it = pair(change, PROFILE)
+    assert (effect(change, without), effect(change, with_it)) == EFFECTS[change.name]
+
+
+@pytest.mark.parametrize("base", PROFILES.values(), ids=lambda profile: profile.name)
+@pytest.mark.parametrize("change", CHANGES, ids=named)
+def test_the_witness_tells_kernels_with_the_change_from_those_without(
+    change: Change, base: Profile
+) -> None:
+    witness = WITNESSES[change]
+    environment = witness.environment(ENVIRONMENT)
+    traces = [Model(environment, profile).run(witness.program) for profile in pair(change, base)]
+    assert traces[0] != traces[1]
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=lambda profile: profile.name)
+def test_a_release_has_what_came_before_it_and_was_not_fixed_yet(profile: Profile) -> None:
+    version = tuple(map(int, profile.name.split(".")))
+    for change in CHANGES:
+        fixed = change.until is not None and change.until <= version
+        assert (change in profile.changes) == (change.since <= version and not fixed)
+
+
+def test_what_another_change_needs_is_there_in_every_release() -> None:
+    for profile in PROFILES.values():
+        for name, needed in NEEDS.items():
+            if BY_NAME[name] in profile.changes:
+                assert {BY_NAME[each] for each in needed} <= profile.changes
+
+
+def test_changes_are_in_order_and_have_names_of_their_own() -> None:
+    assert len(BY_NAME) == len(CHANGES) == len(EFFECTS)
+    assert [change.since for change in CHANGES] == sorted(change.since for change in CHANGES)
+    assert all(change.until is None or change.since < change.until for change in CHANGES)
+    assert all((change.until is None) == (not change.fix) or change.until for change in CHANGES)
+
+
+def test_difference_names_what_is_more_and_what_is_less() -> None:
+    older, newer = release(6, 16), release(6, 17)
+    difference = newer.difference(older)
+    assert "+multi_vma_move" in difference
+    assert "-dontunmap_clears_account" in release(6, 18).difference(older)
+    assert newer.difference(newer) == ()
+    assert difference == tuple(sorted(difference))
+
+
+def test_no_published_profile_claims_to_be_verified() -> None:
+    assert not any(profile.verified for profile in PROFILES.values())
