@@ -1,0 +1,59 @@
+# Everything runs in a virtual environment that each target sets up for itself.
+#
+#   make fuzz            fuzz the running kernel for a minute   TIME=600 ARGS='--workers 2'
+#   make test            all fast tests                         ARGS='-k mremap'
+#   make slow            the slow tests
+#   make check           format, lint, types, generated files, fast tests
+#   make selftest        does fuzzing find planted mistakes?
+#   make bench           speeds, as a table and in bench/results.json
+#   make generate        write generated files anew
+#   make format          rewrite the sources in the common format
+#   make clean           remove what the above made (findings in .vmadiff/ stay)
+#
+# PYTHON=python3.12 chooses the interpreter, VENV=dir the place of the environment.
+
+VENV ?= .venv
+TIME ?= 60
+BIN := $(VENV)/bin
+PACKAGES := abi fuzz kernel_bridge model
+export PYTHON
+
+.PHONY: fuzz test slow check generate selftest bench format clean venv
+
+fuzz: venv
+	@$(BIN)/vmadiff fuzz --time $(TIME) $(ARGS)
+
+test: venv
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+slow: venv
+	@$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+check: venv
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m abi.header --check
+	$(BIN)/python -m fuzz.changes --check
+	$(BIN)/python -m pytest -q $(ARGS)
+
+generate: venv
+	$(BIN)/python -m abi.header
+	$(BIN)/python -m fuzz.changes
+
+selftest: venv
+	@$(BIN)/vmadiff selftest $(ARGS)
+
+bench: venv
+	@$(BIN)/python bench/run.py $(ARGS)
+
+format: venv
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find $(PACKAGES) tests bench -name __pycache__ -type d -exec rm -rf {} +
+
+venv:
+	@sh .ci/venv.sh $(VENV)
