@@ -22,6 +22,7 @@ from abi.consts import (
     MAP_LOCKED,
     MAP_NORESERVE,
     MAP_PRIVATE,
+    MAP_SHARED,
     MREMAP_DONTUNMAP,
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
@@ -123,7 +124,7 @@ def move_faulted_back(aim: Aim) -> Steps:
 
 
 def bridge(aim: Aim) -> Steps:
-    """Two like mappings, faulted or not, and then what fills the gap between them: mapped or moved there."""
+    """Two like mappings, faulted or not, and then what fills the gap between them: mapped, moved or grown there."""
     flags, fd = aim.kind()
     flags |= MAP_FIXED
     at, low, gap, high = aim.low_page(), aim.small(), aim.small(), aim.small()
@@ -135,8 +136,11 @@ def bridge(aim: Aim) -> Steps:
         yield Touch(at, 1, ACCESS_WRITE)
     if aim.chance(0.6):
         yield Touch(above, 1, ACCESS_WRITE)
-    if aim.chance(0.6):
+    draw = aim.random()
+    if draw < 0.5:
         yield Mmap(into, gap, _RW, flags, fd, offset + low * (fd >= 0))
+    elif draw < 0.7:
+        yield Mremap(at, low, low + gap, aim.pick((0, MREMAP_MAYMOVE)), 0)
     else:
         away = aim.away(gap)
         yield Mmap(away, gap, _RW, flags, fd, offset + low * (fd >= 0))
@@ -239,15 +243,16 @@ def grow_stack(aim: Aim) -> Steps:
 def register_twice(aim: Aim) -> Steps:
     """Memory that is registered in parts, with other modes and by another userfaultfd."""
     at, low, high = aim.low_page(), aim.small(), aim.small()
-    flags, fd = aim.kind()
+    shared = aim.chance(0.3)
+    flags, fd = (MAP_SHARED | MAP_ANONYMOUS, -1) if shared else aim.kind()
     whole = low + high
     yield Mmap(at, whole, _RW, flags | MAP_FIXED, fd, aim.offset(at, fd))
-    if aim.chance(0.3):
+    if aim.chance(0.5 if shared else 0.3):
         yield Touch(at, 1 + aim.below(3), aim.access())
         if aim.chance(0.5):
             yield Madvise(at, whole, MADV_DONTNEED)
     parts = ((at, low), (at + low, high), (at, whole))
-    mode = aim.pick(_MODES) if aim.chance(0.8) else _MINOR
+    mode = _MINOR if aim.chance(0.4 if shared else 0.1) else aim.pick(_MODES)
     yield UffdRegister(aim.uffd(), *parts[0], mode)
     for _ in range(aim.pick((1, 1, 2, 3))):
         start, length = aim.pick(parts) if aim.chance(0.4) else parts[1]

@@ -247,6 +247,12 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
             "a VMA that grows merges with the next one",
         ),
         (
+            "locked-growth-not-populated",
+            "if locked and old_len < new_len:",
+            "if locked and old_len > new_len:",
+            "locked memory that grows is faulted in",
+        ),
+        (
             "growth-moves-to-hint",
             "_new_address(space, vma, addr, new_len, 0, 0)",
             "_new_address(space, vma, addr, new_len, 0, vma.end)",

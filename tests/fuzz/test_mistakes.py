@@ -81,7 +81,7 @@ def _fuzz(profile: Profile, tmp_path: Path, *names: str) -> list[Result]:
         sequences=3000,
         seed=1,
         guided=False,
-        blames_kernel=lambda finding: False,
+        user=True,
     )
 
 
