@@ -158,5 +158,5 @@ class Screen:
 
     def _erase(self) -> None:
         if self._drawn:
-            self._stream.write(f"\x1b[{self._drawn}A\x1b[J")
+            self._stream.write(f"\r\x1b[{self._drawn}A\x1b[J")
             self._drawn = 0

@@ -187,7 +187,7 @@ def _move_range(space: AddressSpace, start: int, length: int, flags: int, new_ad
     target = new_addr
     result = last_end = None
     alone = False
-    while (vma := _first_in(space, start, end)) is not None:
+    while (vma := space.first(start, end)) is not None:
         if last_end is None:
             if vma.start > start:
                 raise SyscallError(EFAULT)  # mm/mremap.c: remap_move(): the range begins with a gap
@@ -219,14 +219,6 @@ def _move_range(space: AddressSpace, start: int, length: int, flags: int, new_ad
     if result is None:
         raise SyscallError(EFAULT)  # mremap(2): nothing is mapped in the old range
     return result
-
-
-def _first_in(space: AddressSpace, start: int, end: int) -> Vma | None:
-    """The first VMA that overlaps [start, end)."""
-    index = space.find(start)
-    if start < end and index < len(space.vmas) and space.starts[index] < end:
-        return space.vmas[index]
-    return None
 
 
 def _multi_allowed(space: AddressSpace, vma: Vma) -> bool:

@@ -136,6 +136,13 @@ class AddressSpace:
         index = self.find(start)
         return index < len(self.vmas) and self.starts[index] < end
 
+    def first(self, start: int, end: int) -> Vma | None:
+        """The lowest VMA that overlaps [start, end) (vma_find())."""
+        index = self.find(start)
+        if start < end and index < len(self.vmas) and self.starts[index] < end:
+            return self.vmas[index]
+        return None
+
     def between(self, start: int, end: int) -> list[Vma]:
         """The VMAs that overlap [start, end), in order."""
         return self.vmas[self.find(start) : bisect_left(self.starts, end)]

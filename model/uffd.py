@@ -65,7 +65,7 @@ def uffd_register(space: AddressSpace, call: UffdRegister) -> int:
         if UFFD_WP_DROP_BUSY in space.changes and vma.flags & VM_UFFD_WP & ~modes:
             raise SyscallError(EBUSY)  # mm/userfaultfd.c: userfaultfd_register(): it would lose WP
     start = call.addr
-    while (vma_or_none := _next(space, start, end)) is not None:
+    while (vma_or_none := space.first(start, end)) is not None:
         vma = vma_or_none
         if vma.uffd != fd or vma.flags & modes != modes:
             flags = vma.flags & ~VM_UFFD | modes
@@ -94,21 +94,13 @@ def uffd_unregister(space: AddressSpace, call: UffdUnregister) -> int:
             # UFFDIO_UNREGISTER(2const): a mapping of an incompatible kind
             raise SyscallError(EINVAL)
     start = call.addr
-    while (vma_or_none := _next(space, start, end)) is not None:
+    while (vma_or_none := space.first(start, end)) is not None:
         vma = vma_or_none
         if vma.uffd:
             flags = vma.flags & ~VM_UFFD
             vma = space.modify(vma, max(start, vma.start), min(end, vma.end), flags, 0)
         start = vma.end
     return 0
-
-
-def _next(space: AddressSpace, start: int, end: int) -> Vma | None:
-    """The first VMA that overlaps [start, end)."""
-    index = space.find(start)
-    if start < end and index < len(space.vmas) and space.starts[index] < end:
-        return space.vmas[index]
-    return None
 
 
 def _descriptor(space: AddressSpace, fd: int) -> int:
