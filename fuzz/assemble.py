@@ -1,5 +1,6 @@
 """Puts a worker together: executor, model, producer, seeds, and what dead workers left."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -28,7 +29,11 @@ def assemble(
         OSError: a directory cannot be read or written.
     """
     worker, producer = join(
-        settings, lambda: start_executor(user=settings.user), tell, reached, branches
+        settings,
+        lambda: start_executor(user=settings.user, worker=settings.worker),
+        tell,
+        reached,
+        branches,
     )
     own = worker.inflight_path
     for path in (replay_path(own), own, *map(Path, settings.replay)):
@@ -37,13 +42,16 @@ def assemble(
     return worker, producer
 
 
-def start_executor(*, user: bool) -> KernelExecutor:
+def start_executor(*, user: bool, worker: int = 0) -> KernelExecutor:
     """A fresh executor on the running kernel, without root's rights if `user`.
+
+    It stays on one processor: pages that wait in another's queues would escape MADV_PAGEOUT.
 
     Raises:
         kernel_bridge.BridgeError: it cannot be used here.
     """
-    return KernelExecutor(ExecutorConfig(drop_privileges=user))
+    usable = sorted(os.sched_getaffinity(0), reverse=True)
+    return KernelExecutor(ExecutorConfig(drop_privileges=user, cpu=usable[worker % len(usable)]))
 
 
 def join(

@@ -14,13 +14,16 @@ from abi.consts import (
     MADV_FREE,
     MADV_GUARD_INSTALL,
     MADV_GUARD_REMOVE,
+    MADV_POPULATE_READ,
     MADV_POPULATE_WRITE,
     MADV_REMOVE,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_GROWSDOWN,
     MAP_LOCKED,
+    MAP_NONBLOCK,
     MAP_NORESERVE,
+    MAP_POPULATE,
     MAP_PRIVATE,
     MAP_SHARED,
     MREMAP_DONTUNMAP,
@@ -58,6 +61,7 @@ _AFTER_GUARD: Final = (
     MADV_GUARD_REMOVE,
     MADV_GUARD_REMOVE,
 )
+_POPULATING: Final = (MAP_LOCKED, MAP_LOCKED, MAP_POPULATE, MAP_POPULATE | MAP_NONBLOCK, 0)
 _RWX: Final = _RW | PROT_EXEC
 _OTHER_PROTS: Final = (PROT_READ, PROT_READ, PROT_NONE, _RWX)
 #: Which of three neighbours there are, in the order in which they are mapped; the middle one always.
@@ -102,6 +106,26 @@ def tell_present(aim: Aim) -> Steps:
         mode = _MISSING if aim.chance(0.75) else _MINOR
         yield UffdRegister(aim.uffd(), start, length, mode)
     yield Touch(start, 1 + aim.below(min(8, length // PAGE)), aim.access())
+
+
+def populate(aim: Aim) -> Steps:
+    """Memory that is faulted in, or not, when it is mapped, grown or advised; a userfaultfd then tells."""
+    at, length = aim.low_page(), aim.small()
+    kind = _ANON if aim.chance(0.7) else MAP_SHARED | MAP_ANONYMOUS
+    prot = aim.pick((_RW, _RW, PROT_READ, PROT_WRITE, PROT_NONE))
+    yield Mmap(at, length, prot, kind | MAP_FIXED | aim.pick(_POPULATING), -1, 0)
+    draw = aim.random()
+    if draw < 0.4:
+        more = aim.small()
+        yield Mremap(at, length, length + more, aim.pick((0, MREMAP_MAYMOVE)), 0)
+        length += more
+    elif draw < 0.7:
+        advice = aim.pick((MADV_POPULATE_READ, MADV_POPULATE_WRITE))
+        yield Madvise(at, length + aim.below(2) * PAGE, advice)
+    if aim.has_uffd():
+        yield UffdRegister(aim.uffd(), at, length, _MISSING)
+    pages = min(8, length // PAGE)
+    yield Touch(at + length - pages * PAGE, pages, aim.access())
 
 
 def move_faulted_back(aim: Aim) -> Steps:
@@ -344,6 +368,7 @@ BUILDING: Final = (
     lend,
     grow_stack,
     place_part,
+    populate,
     *(register_twice,) * 2,
 )
 ASKING: Final = (
