@@ -207,7 +207,8 @@ def populate(space: AddressSpace, start: int, end: int) -> None:
 def populate_vma(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """Fault in pages of one VMA up to the first that fails (mm/gup.c: populate_vma_page_range())."""
     flags = vma.flags
-    if flags & VM_LOCKONFAULT or not flags & VM_ACCESS or not flags & VM_MAYREAD:
+    refused = VM_LOCKONFAULT | VM_PKEY_EXEC_ONLY
+    if flags & refused or not flags & VM_ACCESS or not flags & VM_MAYREAD:
         return
     write = flags & (VM_WRITE | VM_SHARED) == VM_WRITE
     for page in range(start >> PAGE_SHIFT, end >> PAGE_SHIFT):
