@@ -172,8 +172,9 @@ def _add_selftest(commands: Commands) -> None:
         "selftest",
         "plant mistakes in the model and see that fuzzing finds them",
         "Fuzz with one planted mistake in the model at a time, each from an empty corpus, until the mistake shows\n"
-        "itself as a confirmed divergence.",
+        "itself as a confirmed divergence. Programs run as an ordinary user, whom the limits bind.",
     )
+    parser.set_defaults(user=True)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to FILE")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these mistakes only")
     parser.add_argument(

@@ -146,13 +146,14 @@ def encode(program: Program, geometry: Geometry) -> bytes:
     for call in program:
         opcode, arguments = forms[type(call)]
         out.append(opcode)
-        for name, kind, tags in arguments:
+        for name, kind, written in arguments:
             value = getattr(call, name)
-            tag = tags.get(value)
-            if tag is None:
-                out += _with_payload(value, kind, geometry)
-            else:
-                out.append(tag)
+            piece = written.get(value)
+            if piece is None:
+                piece = _with_payload(value, kind, geometry)
+                if len(written) < _REMEMBERED:
+                    written[value] = piece
+            out += piece
     return bytes(out)
 
 
@@ -164,8 +165,10 @@ def _operations(geometry: Geometry) -> tuple[tuple[Callable[..., Call], tuple[Ta
     return tuple(rows[byte % len(rows)] for byte in range(256))
 
 
-#: Per argument: its field, its kind, and the tag of each value that has one.
-_Arguments = tuple[tuple[str, Kind, dict[int, int]], ...]
+#: Per argument: its field, its kind, and how values are written: those that a tag is enough for, and some that were
+#: written before.
+_Arguments = tuple[tuple[str, Kind, dict[int, bytes]], ...]
+_REMEMBERED: Final = 1 << 14
 
 
 @lru_cache(maxsize=8)
@@ -178,12 +181,12 @@ def _forms(geometry: Geometry) -> dict[type[Call], tuple[int, _Arguments]]:
     }
 
 
-def _tags(table: Table) -> dict[int, int]:
+def _tags(table: Table) -> dict[int, bytes]:
     """The lowest tag that is each value."""
-    tags: dict[int, int] = {}
+    tags: dict[int, bytes] = {}
     for tag, value in enumerate(table):
         if isinstance(value, int):
-            tags.setdefault(value, tag)
+            tags.setdefault(value, bytes((tag,)))
     return tags
 
 

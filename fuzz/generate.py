@@ -212,7 +212,7 @@ def unregister(aim: Aim) -> UffdUnregister:
 
 def move(aim: Aim) -> Mremap:
     """A fixed move of unchanged size over one or more VMAs."""
-    start, length = aim.span()
+    start, length = aim.span(2 if aim.chance(0.25) else 1)
     flags = _MOVE | (MREMAP_DONTUNMAP if aim.chance(0.12) else 0)
     return Mremap(start, length, length, flags, aim.target(start, length))
 
@@ -438,7 +438,7 @@ def map_and_advise(aim: Aim) -> Steps:
         flags |= aim.pick(SPECIAL_FLAGS)
     yield Mmap(at, length, aim.prot(), flags | MAP_FIXED, fd, 0)
     there, back = aim.pick(_INVERSE_ADVICE)
-    advice = (there, back, there, back, aim.advice())
+    advice = (there, back, there, back, aim.advice(), aim.advice())
     for _ in range(aim.pick((1, 2, 2))):
         start = at + aim.below(length // PAGE) * PAGE
         yield Madvise(start, at + length - start if aim.chance(0.5) else PAGE, aim.pick(advice))

@@ -64,6 +64,8 @@ _AFTER_GUARD: Final = (
 _POPULATING: Final = (MAP_LOCKED, MAP_LOCKED, MAP_POPULATE, MAP_POPULATE | MAP_NONBLOCK, 0)
 _RWX: Final = _RW | PROT_EXEC
 _OTHER_PROTS: Final = (PROT_READ, PROT_READ, PROT_NONE, _RWX)
+#: Which of three neighbours are faulted.
+_FAULTED: Final = ((0,), (1,), (1,), (2,), (0, 2), (0, 2))
 #: Which of three neighbours there are, in the order in which they are mapped; the middle one always.
 _MIDDLES: Final = ((0, 1), (1, 0), (1, 2), (2, 1), (0, 1, 2), (1, 0, 2), (2, 0, 1))
 _MISSING: Final = UFFDIO_REGISTER_MODE_MISSING
@@ -147,6 +149,20 @@ def move_faulted_back(aim: Aim) -> Steps:
     yield from _tell_faulted(aim, _at(aim, start))
 
 
+def keep_part(aim: Aim) -> Steps:
+    """MREMAP_DONTUNMAP of a VMA, mostly a faulted one, or a part of it; then the source is asked."""
+    vma = aim.writable()
+    start = vma.start if vma else aim.page()
+    length = min(vma.end - start, _MUCH) if vma else PAGE
+    if aim.chance(0.7):
+        yield Touch(start, 1, ACCESS_WRITE)
+    if aim.chance(0.6):
+        length = min(length, aim.small())
+    flags = _MOVE if aim.chance(0.7) else MREMAP_MAYMOVE
+    yield Mremap(start, length, length, flags | MREMAP_DONTUNMAP, aim.away(length))
+    yield from _tell_faulted(aim, _at(aim, start))
+
+
 def bridge(aim: Aim) -> Steps:
     """Two like mappings, faulted or not, and then what fills the gap between them: mapped, moved or grown there."""
     flags, fd = aim.kind()
@@ -181,13 +197,13 @@ def middle(aim: Aim) -> Steps:
     start = aim.low_page()
     offset = aim.offset(start, fd) if fd >= 0 else 0
     lengths = aim.small(), aim.small(), aim.small()
-    faulted = aim.pick((0, 1, 1, 2))
+    faulted = aim.pick(_FAULTED)
     for i in aim.pick(_MIDDLES):
         distance = sum(lengths[:i])
-        prot = _RW if i != 1 else _RWX if faulted == 1 else aim.pick(_OTHER_PROTS)
+        prot = _RW if i != 1 else _RWX if faulted == (1,) else aim.pick(_OTHER_PROTS)
         at, there = start + distance, offset + distance * (fd >= 0)
         yield Mmap(at, lengths[i], prot, flags | MAP_FIXED, fd, there)
-        if i == faulted or aim.chance(0.1):
+        if i in faulted or aim.chance(0.1):
             yield Touch(at, 1, ACCESS_WRITE)
     at = start + lengths[0]
     draw = aim.random()
@@ -375,6 +391,7 @@ ASKING: Final = (
     *(tell_faulted,) * 3,
     tell_present,
     *(move_faulted_back,) * 2,
+    keep_part,
     guard,
     guard,
     reach_address_limit,

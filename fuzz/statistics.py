@@ -42,8 +42,8 @@ class Statistics:
     moves_done: int = 0
     multi_moves: int = 0
     multi_moves_done: int = 0
-    #: (name of the call, "ok" or the errno's name) -> how often.
-    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    #: (call, 0 or the negative errno; of a touch, 1 if a page faulted) -> how often.
+    outcomes: Counter[tuple[type[Call], int]] = field(default_factory=Counter)
 
     def observe(self, vmas: Sequence[Extent], call: Call, value: int) -> None:
         """Count one call; `vmas` is the address space before it, in order, and `value` its raw result."""
@@ -51,10 +51,14 @@ class Statistics:
 
     def count(self, call: Call, value: int, vmas: int | None) -> None:
         """Count one call; `vmas` is what `spanned` said before it was made."""
-        failed = -4096 < value < 0 and not isinstance(call, Touch)
         self.calls += 1
-        self.outcomes[NAMES[type(call)], _outcome(call, value)] += 1
-        if not isinstance(call, Mremap):
+        cls = type(call)
+        failed = -4096 < value < 0
+        if cls is Touch:
+            self.outcomes[cls, int(value != 0)] += 1
+        else:
+            self.outcomes[cls, value if failed else 0] += 1
+        if cls is not Mremap:
             return
         self.mremaps += 1
         self.mremaps_done += not failed
@@ -87,9 +91,11 @@ class Statistics:
         }
         data["mremap_success"] = _share(self.mremaps_done, self.mremaps)
         data["multi_move_share"] = _share(self.multi_moves, self.moves)
-        data["outcomes"] = {
-            f"{name} {outcome}": count for (name, outcome), count in sorted(self.outcomes.items())
+        named = {
+            f"{NAMES[cls]} {_outcome(cls, value)}": count
+            for (cls, value), count in self.outcomes.items()
         }
+        data["outcomes"] = dict(sorted(named.items()))
         return data
 
 
@@ -115,10 +121,10 @@ def spanned(vmas: Sequence[Extent], call: Call) -> int | None:
     return sum(1 for vma in vmas if vma.start < end and start < vma.end)
 
 
-def _outcome(call: Call, value: int) -> str:
-    if isinstance(call, Touch):
+def _outcome(cls: type[Call], value: int) -> str:
+    if cls is Touch:
         return "faults" if value else "ok"
-    return errorcode.get(-value, str(-value)) if -4096 < value < 0 else "ok"
+    return errorcode.get(-value, str(-value)) if value else "ok"
 
 
 def _share(part: int, whole: int) -> float:
