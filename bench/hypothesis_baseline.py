@@ -51,16 +51,17 @@ def do(call: Call) -> int:
     return -ctypes.get_errno() if value == -1 else int(value)
 
 
-def read_window() -> list[tuple[int, int, int]]:
-    """The VMAs of the window as /proc/self/maps shows them: start, end, permissions."""
-    found = []
+def read_layout() -> list[tuple[int, int, int, int, str, str]]:
+    """The whole layout as /proc/self/maps shows it: start, end, permissions, offset, device and inode, name."""
+    layout = []
     with open("/proc/self/maps") as maps:
         for line in maps:
-            addresses, letters, *_ = line.split()
+            addresses, letters, offset, device, inode, *name = line.split(maxsplit=5)
             start, end = (int(word, 16) for word in addresses.split("-"))
-            if WINDOW <= start < WINDOW + PAGES * PAGE:
-                found.append((start, end, sum(_PERMS.get(letter, 0) for letter in letters)))
-    return found
+            perms = sum(_PERMS.get(letter, 0) for letter in letters)
+            where = f"{device}:{inode}"
+            layout.append((start, end, perms, int(offset, 16), where, name[0] if name else ""))
+    return layout
 
 
 class Calls(RuleBasedStateMachine):
@@ -73,8 +74,9 @@ class Calls(RuleBasedStateMachine):
 
     def _step(self, call: Call) -> None:
         assert do(call) == self.run.step(call)
-        predicted = [(v.start, v.end, v.flags & 7) for v in self.run.space.vmas]
-        assert read_window() == predicted
+        predicted = [(v.start, v.end, v.flags & 7, 0, "00:00:0", "") for v in self.run.space.vmas]
+        window = [m for m in read_layout() if WINDOW <= m[0] < WINDOW + PAGES * PAGE]
+        assert window == predicted
         counts["steps"] += 1
 
     @rule(at=starts, pages=lengths, prot=prots)

@@ -6,6 +6,7 @@ from the `random.Random` it is given.
 """
 
 from collections.abc import Generator, Sequence
+from functools import lru_cache
 from random import Random
 from typing import Any, Final, Protocol, TypeVar
 
@@ -41,7 +42,7 @@ from fuzz.odds import (
     WILD_PAGES,
     ZERO,
 )
-from fuzz.restraint import cheapen, is_costly, restrain
+from fuzz.restraint import RESTRAINED, cheapen, is_costly, restrain
 from fuzz.statistics import Statistics, spanned
 
 #: Programs mostly live in this many pages, so that what they map is adjacent.
@@ -88,6 +89,22 @@ class Run(Protocol):
     def step(self, call: Call) -> int: ...
 
 
+@lru_cache(maxsize=8)
+def _descriptors(
+    objects: tuple[tuple[str, int], ...],
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """What to draw descriptors from: files, /dev/zero, userfaultfds, and any with bad ones."""
+    by_name = dict(objects)
+    files = ("memfd", "memfd", "file", "file", "memfd", "file", "memfd_ro", "file_ro")
+    uffds = ("uffd0", "uffd0", "uffd0", "uffd1")
+    return (
+        tuple(by_name[name] for name in files if name in by_name) or (-1,),
+        tuple(by_name[name] for name in ("devzero",) if name in by_name) or (-1,),
+        tuple(by_name[name] for name in uffds if name in by_name),
+        BAD_FDS + tuple(fd for _, fd in objects),
+    )
+
+
 class Aim:
     """Draws arguments against the space of one run, and steps it.
 
@@ -104,13 +121,13 @@ class Aim:
         "_top",
         "_uffds",
         "_unprivileged",
+        "_vmas",
         "_window",
         "_zeros",
         "calls",
         "random",
         "run",
         "statistics",
-        "vmas",
     )
 
     def __init__(
@@ -130,37 +147,38 @@ class Aim:
         self._top = geometry.top
         self._unprivileged = unprivileged
         self.statistics = statistics
-        by_name = {each.name: each.fd for each in objects}
-        files = ("memfd", "memfd", "file", "file", "memfd", "file", "memfd_ro", "file_ro")
-        self._files = tuple(by_name[name] for name in files if name in by_name) or (-1,)
-        self._zeros = tuple(by_name[name] for name in ("devzero",) if name in by_name) or (-1,)
-        uffds = ("uffd0", "uffd0", "uffd0", "uffd1")
-        self._uffds = tuple(by_name[name] for name in uffds if name in by_name)
-        self._others = BAD_FDS + tuple(each.fd for each in objects)
+        self._files, self._zeros, self._uffds, self._others = _descriptors(
+            tuple((each.name, each.fd) for each in objects)
+        )
         self._foreign = tuple((vma.start, vma.end) for vma in run.space.vmas)
         self._kept = frozenset(start for start, _ in self._foreign if start >= self._window)
-        self.vmas: list[Vma] = []
-        self.look()
+        self._vmas: list[Vma] | None = None
 
-    def look(self) -> None:
-        """See the space as it is now."""
-        low, top, kept = self._window, self._top, self._kept
-        self.vmas = [
-            vma
-            for vma in self.run.space.vmas
-            if low <= (start := vma.start) < top and start not in kept
-        ]
+    @property
+    def vmas(self) -> list[Vma]:
+        """The VMAs worth aiming at, as they are now."""
+        vmas = self._vmas
+        if vmas is None:
+            low, top, kept = self._window, self._top, self._kept
+            vmas = self._vmas = [
+                vma
+                for vma in self.run.space.vmas
+                if low <= (start := vma.start) < top and start not in kept
+            ]
+        return vmas
 
     def step(self, call: Call) -> int:
-        """Make the call, restrained, and see what it left.
+        """Make the call, restrained.
 
         Raises:
             whatever the model raises outside its domain; the call is then the last of `calls`.
         """
-        call = restrain(call, self._unprivileged)
-        if is_costly(call) and self.random() >= _COSTLY_SHARE:
-            call = cheapen(call)
+        if type(call) in RESTRAINED:
+            call = restrain(call, self._unprivileged)
+            if is_costly(call) and self.random() >= _COSTLY_SHARE:
+                call = cheapen(call)
         self.calls.append(call)
+        self._vmas = None
         statistics = self.statistics
         if statistics is None:
             value = self.run.step(call)
@@ -168,7 +186,6 @@ class Aim:
             vmas = spanned(self.run.space.vmas, call)
             value = self.run.step(call)
             statistics.count(call, value, vmas)
-        self.look()
         return value
 
     # Chance.

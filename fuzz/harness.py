@@ -18,7 +18,7 @@ import signal
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from types import CodeType, FrameType
 from typing import Any, Final, NoReturn
 
@@ -45,26 +45,33 @@ def main(arguments: Sequence[str]) -> int:
     def tell(kind: str, **fields: Any) -> None:
         os.write(settings.pipe, encode_message(kind, **fields))
 
-    with ending(tell):
+    with Ending(tell):
         work(settings, tell)
     return 0
 
 
-@contextlib.contextmanager
-def ending(tell: Callable[..., None]) -> Iterator[None]:
-    """What raises ends the process at once, for the engine lets no exception through; the machine's faults are told.
+class Ending:
+    """What raises in here ends the process at once, for the engine lets no exception through; the machine's faults
+    are told.
 
     Anything else is a fault of this program: the supervisor sees the death and finds the traceback in the log.
     """
-    try:
-        yield
-    except BaseException as error:
-        traceback.print_exc()
+
+    def __init__(self, tell: Callable[..., None]) -> None:
+        self._tell = tell
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        if error is None:
+            return
+        traceback.print_exception(error)
         with contextlib.suppress(OSError):
             if isinstance(error, OSError):
-                tell("failure", text=describe_error(error))
+                self._tell("failure", text=describe_error(error))
             elif type(error).__name__ == "BridgeError":
-                tell("failure", text=str(error))
+                self._tell("failure", text=str(error))
         leave(1)
 
 
@@ -158,9 +165,11 @@ def fuzz_guided(
     forget = _Forgetting(engine, worker)
     trace_branch: Callable[[int], None] | None = None
 
+    ending = Ending(tell)
+
     def test_one_input(data: bytes) -> None:
         nonlocal trace_branch
-        with ending(tell):
+        with ending:
             if trace_branch is None:
                 # Not before: the engine sets its own when it starts.
                 trace_branch = engine._trace_branch
@@ -177,14 +186,12 @@ def fuzz_guided(
                 leave(0)
 
     def mutator(data: bytes, max_size: int, seed: int) -> bytes:
-        with ending(tell):
+        with ending:
             return bytes(producer.edit(data, max_size, engine.Mutate))
-        raise AssertionError
 
     def crossover(first: bytes, second: bytes, max_size: int, seed: int) -> bytes:
-        with ending(tell):
+        with ending:
             return bytes(producer.cross(first, second, max_size, engine.Mutate))
-        raise AssertionError
 
     options: dict[str, int | str] = {
         "seed": settings.seed or 1,

@@ -26,6 +26,7 @@ Edit = Callable[[Aim, list[Call]], None]
 MENDED: Final = 0.6
 #: Programs longer than this only shrink.
 _LONG: Final = 24
+_AIMED: Final = (Mremap, Mprotect, Madvise)
 _EDITS: Final = (1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 6)
 
 
@@ -103,7 +104,7 @@ def mend(aim: Aim, call: Call) -> Call:
 
     Without this, programs lose their targets edit by edit, and end up failing at once.
     """
-    if not isinstance(call, Mremap | Mprotect | Madvise) or not aim.vmas:
+    if not isinstance(call, _AIMED) or not aim.vmas:
         return call
     addr = call.addr
     if any(vma.start <= addr < vma.end for vma in aim.vmas) or aim.chance(1 - MENDED):

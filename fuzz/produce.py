@@ -26,6 +26,7 @@ from model.run import Model
 FRESH: Final = 0.5
 RAW: Final = 0.1
 CROSSED: Final = 0.15
+_RECENT: Final = 2048
 _NO_BRANCHES: Final[frozenset[int]] = frozenset()
 
 #: Changes bytes without knowing what they mean: what the engine does by itself.
@@ -92,6 +93,8 @@ class Producer:
         self._unprivileged = not environment.capabilities
         self._reached = reached
         self._last: Prepared | None = None
+        #: Programs made lately, by their bytes: what is edited is mostly among them.
+        self._recent: dict[bytes, Program] = {}
         self.queue: deque[Program] = deque(seeds)
         #: How often a program was made for the engine: 0 would mean that it never asked.
         self.made = 0
@@ -119,20 +122,26 @@ class Producer:
         if draw < FRESH + RAW and scramble is not None:
             self.made += 1
             return scramble(base, room)
-        program = decode(base, self._geometry)
+        program = self._read(base)
         return self._keep(lambda run: self._edited(program, run), room)
 
     def cross(self, first: bytes, second: bytes, room: int, scramble: Scramble | None) -> bytes:
         """Bytes of a splice of two programs. An engine splices every other time, so that most are edits instead."""
         if self.queue or self._rng.random() >= CROSSED:
             return self.edit(first, room, scramble)
-        one, other = decode(first, self._geometry), decode(second, self._geometry)
+        one, other = self._read(first), self._read(second)
         return self._keep(lambda run: self._crossed(one, other, run), room)
+
+    def _read(self, data: bytes) -> Program:
+        return self._recent.get(data) or decode(data, self._geometry)
 
     def _keep(self, make: Callable[[Run], Program], room: int) -> bytes:
         prepared = self._make(make)
         self.made += 1
         self._last = prepared
+        if len(self._recent) >= _RECENT:
+            self._recent.clear()
+        self._recent[prepared.data] = prepared.program
         return prepared.data[:room]
 
     def _make(self, make: Callable[[Run], Program]) -> Prepared:

@@ -33,6 +33,10 @@ _EAGER_FLAGS: Final = MAP_POPULATE | MAP_LOCKED
 _EAGER_ADVICE: Final = (MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_COLLAPSE)
 
 
+#: Calls that `restrain` and `cheapen` may change.
+RESTRAINED: Final = frozenset((Mmap, Madvise))
+
+
 def restrain(call: Call, unprivileged: bool = False) -> Call:
     """The call, without what harms the machine or is out of scope.
 
