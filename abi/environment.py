@@ -49,7 +49,8 @@ class InitialVma:
     """A VMA that exists before the program: the executor's own (bytes).
 
     perms: PERM_* bits; name: a name class; offset: bytes into the object; flags: its two-letter smaps VmFlags
-    codes; faulted: whether it has an anon_vma (a private VMA with anonymous pages in smaps).
+    codes; fs: the file system of its file, "" without one; faulted: whether it has an anon_vma (a private VMA with
+    anonymous pages in smaps).
     """
 
     start: int
@@ -59,6 +60,7 @@ class InitialVma:
     perms: int
     name: int
     flags: tuple[str, ...]
+    fs: str = ""
     faulted: bool = False
 
 

@@ -8,12 +8,15 @@ from typing import Final
 
 from abi.calls import Madvise, Mmap, Mprotect, Mremap, Munmap, Touch, UffdRegister, UffdUnregister
 from abi.consts import (
+    ACCESS_READ,
     ACCESS_WRITE,
+    MADV_COLD,
     MADV_DONTNEED,
     MADV_DONTNEED_LOCKED,
     MADV_FREE,
     MADV_GUARD_INSTALL,
     MADV_GUARD_REMOVE,
+    MADV_PAGEOUT,
     MADV_POPULATE_READ,
     MADV_POPULATE_WRITE,
     MADV_REMOVE,
@@ -70,6 +73,14 @@ _FAULTED: Final = ((0,), (1,), (1,), (2,), (0, 2), (0, 2))
 _MIDDLES: Final = ((0, 1), (1, 0), (1, 2), (2, 1), (0, 1, 2), (1, 0, 2), (2, 0, 1))
 _MISSING: Final = UFFDIO_REGISTER_MODE_MISSING
 _MINOR: Final = UFFDIO_REGISTER_MODE_MINOR
+_RECLAIMING: Final = (
+    MADV_PAGEOUT,
+    MADV_PAGEOUT,
+    MADV_COLD,
+    MADV_DONTNEED,
+    MADV_REMOVE,
+    MADV_DONTNEED_LOCKED,
+)
 _WP: Final = UFFDIO_REGISTER_MODE_WP
 _MODES: Final = (_MISSING, _MISSING, _WP, _MISSING | _WP, _MISSING | _WP)
 
@@ -128,6 +139,26 @@ def populate(aim: Aim) -> Steps:
         yield UffdRegister(aim.uffd(), at, length, _MISSING)
     pages = min(8, length // PAGE)
     yield Touch(at + length - pages * PAGE, pages, aim.access())
+
+
+def reclaim(aim: Aim) -> Steps:
+    """Shared memory, some of it read and some written, loses pages to an advice; a userfaultfd then tells which."""
+    at, length = aim.low_page(), aim.small()
+    shared = aim.chance(0.8)
+    if aim.chance(0.5):
+        kind = MAP_SHARED | MAP_ANONYMOUS if shared else MAP_PRIVATE | MAP_ANONYMOUS
+        fd = -1
+    else:
+        kind, fd = (MAP_SHARED if shared else MAP_PRIVATE), aim.file()
+    yield Mmap(at, length, _RW, kind | MAP_FIXED, fd, 0)
+    pages = min(8, length // PAGE)
+    yield Touch(at, pages, ACCESS_READ if aim.chance(0.6) else ACCESS_WRITE)
+    if aim.chance(0.5):
+        yield Touch(at + aim.below(pages) * PAGE, 1 + aim.below(pages), aim.access())
+    yield Madvise(at, length, aim.pick(_RECLAIMING))
+    if aim.has_uffd():
+        yield UffdRegister(aim.uffd(), at, length, aim.pick((_MINOR, _MINOR, _MISSING)))
+    yield Touch(at, pages, aim.access())
 
 
 def move_faulted_back(aim: Aim) -> Steps:
@@ -385,6 +416,7 @@ BUILDING: Final = (
     grow_stack,
     place_part,
     populate,
+    reclaim,
     *(register_twice,) * 2,
 )
 ASKING: Final = (

@@ -681,7 +681,7 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "sync-accepted",
-            "if vm_flags & VM_SYNC and file and file.thp_area:",
+            "if vm_flags & VM_SYNC and file and file.sync:",
             "if vm_flags & VM_SYNC and file and file.zero:",
             "MAP_SYNC of a file that is not DAX is EOPNOTSUPP",
         ),

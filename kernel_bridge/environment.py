@@ -26,8 +26,9 @@ from abi.consts import (
 )
 from abi.environment import Environment, Geometry, InitialVma, Object
 from abi.trace import RECORD, unpack_layout
+from abi.wire import IDENT_IMAGE, IDENT_SHARED
 from kernel_bridge import maps
-from kernel_bridge.objects import Objects
+from kernel_bridge.objects import Objects, file_system
 from kernel_bridge.process import BridgeError, Memory
 
 _CAPABILITIES: Final = {"IPC_LOCK": 14, "SYS_RAWIO": 17, "SYS_PTRACE": 19, "SYS_ADMIN": 21}
@@ -120,8 +121,23 @@ def _initial(pid: int, memory: Memory) -> tuple[InitialVma, ...]:
     layout = unpack_layout(records)
     if [(m.start, m.end, m.perms) for m in layout] != [(e.start, e.end, e.perms) for e in entries]:
         raise ValueError("smaps and the executor's report show different layouts")
+    image = os.open(f"/proc/{pid}/exe", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fs = {IDENT_IMAGE: file_system(image), IDENT_SHARED: "tmpfs"}
+    finally:
+        os.close(image)
     return tuple(
-        InitialVma(m.start, m.end, m.offset, m.ident, m.perms, m.name, entry.flags, _faulted(entry))
+        InitialVma(
+            m.start,
+            m.end,
+            m.offset,
+            m.ident,
+            m.perms,
+            m.name,
+            entry.flags,
+            fs.get(m.ident, ""),
+            _faulted(entry),
+        )
         for m, entry in zip(layout, entries, strict=True)
     )
 

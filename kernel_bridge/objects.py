@@ -5,6 +5,7 @@ userfaultfds are not among them: they belong to an address space, so the executo
 
 import errno
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,10 @@ from abi.wire import IDENT_DEVZERO, IDENT_FILE, IDENT_MEMFD
 
 #: Size of the memfd and of the file (bytes).
 SIZE: Final = 64 * PAGE
+#: File systems whose files are mapped as they are opened; overlayfs, for one, maps another file instead.
+FILE_SYSTEMS: Final = ("ext4", "xfs", "btrfs", "tmpfs")
+#: Where a file is made if the state directory is on none of them.
+SHARED_MEMORY: Final = Path("/dev/shm")
 _MFD_EXEC: Final = 0x10
 
 
@@ -108,27 +113,42 @@ def _open_memfd(objects: Objects) -> None:
 
 
 def _open_file(objects: Objects, state: Callable[[], Path]) -> None:
-    fd = -1
-    try:
-        path = state() / f"file-{os.getpid()}-{id(objects):x}"
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    reasons = []
+    for directory in (state, lambda: SHARED_MEMORY):
         try:
-            fs = file_system(fd)
-            if fs == "tmpfs":
-                os.ftruncate(fd, SIZE)
-            else:
-                os.write(fd, bytes(SIZE))
-            readonly = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        finally:
-            os.unlink(path)
-    except Exception as error:
-        if fd >= 0:
-            os.close(fd)
-        reason = getattr(error, "strerror", None) or str(error)
-        objects.missing["file"] = objects.missing["file_ro"] = f"no file to map: {reason}"
-        return
-    _add(objects, "file", fd, IDENT_FILE, fs, SIZE)
-    _add(objects, "file_ro", readonly, IDENT_FILE, fs, SIZE)
+            fd, readonly, fs = _create(directory())
+        except Exception as error:
+            reasons.append(getattr(error, "strerror", None) or str(error))
+            continue
+        if fs in FILE_SYSTEMS:
+            _add(objects, "file", fd, IDENT_FILE, fs, SIZE)
+            _add(objects, "file_ro", readonly, IDENT_FILE, fs, SIZE)
+            return
+        os.close(fd)
+        os.close(readonly)
+        reasons.append(f"a file on {fs} may be mapped as another one")
+    reason = f"no file to map: {'; '.join(reasons)}"
+    objects.missing["file"] = objects.missing["file_ro"] = reason
+
+
+def _create(directory: Path) -> tuple[int, int, str]:
+    """A new file without a name, opened twice, for both and for reading; and its file system."""
+    path = directory / f"file-{os.getpid()}-{time.monotonic_ns():x}"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        # MADV_PAGEOUT of shared pages asks for the right to write, whoever the executor is.
+        os.fchmod(fd, 0o666)
+        fs = file_system(fd)
+        if fs == "tmpfs":
+            os.ftruncate(fd, SIZE)
+        else:
+            os.write(fd, bytes(SIZE))
+        return fd, os.open(path, os.O_RDONLY | os.O_CLOEXEC), fs
+    except BaseException:
+        os.close(fd)
+        raise
+    finally:
+        os.unlink(path)
 
 
 def _open_devzero(objects: Objects) -> None:

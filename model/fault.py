@@ -80,6 +80,8 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
         if private_write:
             prepare_anon_vma(space, vma)
             space.ptes[page] = PTE_ANON
+        elif write and vma.file:
+            vma.file.inode.dirty.add(vma.pgoff + page - (vma.start >> PAGE_SHIFT))
         return TOUCH_OK
     if vma.name is not None and vma.flags & VM_UFFD:
         return _fault_own(space, vma)
@@ -123,6 +125,8 @@ def _fault_file(space: AddressSpace, vma: Vma, page: int, *, write: bool, cow: b
         return TOUCH_SIGBUS
     else:
         inode.cached.add(index)
+    if write and not cow:
+        inode.dirty.add(index)
     space.ptes[page] = PTE_ANON if cow else PTE_FILE
     return TOUCH_OK
 

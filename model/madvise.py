@@ -218,7 +218,8 @@ def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
         raise SyscallError(EFBIG)  # fs/open.c: vfs_fallocate(): beyond the largest file
     if not inode.shmem:
         return
-    inode.cached.difference_update([index for index in inode.cached if first <= index < last])
+    for kept in (inode.cached, inode.dirty):
+        kept.difference_update([index for index in kept if first <= index < last])
     for other in space.vmas:
         if other.file and other.file.inode is inode:
             delta = (other.start >> PAGE_SHIFT) - other.pgoff
@@ -259,13 +260,15 @@ def _nothing(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
 
 
 def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
-    """Reclaim: a page of shared memory that is mapped once loses its page table entry and stays cached; anonymous
-    pages keep theirs, swapped out or not (mm/madvise.c: madvise_cold_or_pageout_pte_range())."""
+    """Reclaim: a page of shared memory that is mapped once loses its page table entry, and leaves the cache too if it
+    was never written to; anonymous pages keep their entries, swapped out or not
+    (mm/madvise.c: madvise_cold_or_pageout_pte_range(); mm/vmscan.c: shrink_folio_list())."""
     if vma.file is None or not vma.file.inode.shmem:
         return
+    inode = vma.file.inode
     mapped: dict[int, int] = {}
     for other in space.vmas:
-        if other.file and other.file.inode is vma.file.inode:
+        if other.file and other.file.inode is inode:
             delta = other.pgoff - (other.start >> PAGE_SHIFT)
             for page in space.pages_of(other.start, other.end):
                 if space.ptes[page] == PTE_FILE:
@@ -274,6 +277,8 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     for page in space.pages_of(start, end):
         if space.ptes[page] == PTE_FILE and mapped[page + delta] == 1:
             del space.ptes[page]
+            if page + delta not in inode.dirty:
+                inode.cached.discard(page + delta)
 
 
 _LRU_REFUSES: Final = VM_LOCKED | VM_PFNMAP | VM_HUGETLB

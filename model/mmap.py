@@ -189,7 +189,7 @@ def _file_flags(
     if kind == MAP_SHARED or kind == MAP_SHARED_VALIDATE:
         if kind == MAP_SHARED:
             flags &= _LEGACY_FLAGS
-        known = _LEGACY_FLAGS | (MAP_SYNC if file.thp_area else 0)
+        known = _LEGACY_FLAGS | (MAP_SYNC if file.sync else 0)
         if flags & ~known & ~MAP_TYPE:
             raise SyscallError(EOPNOTSUPP)  # mmap(2): MAP_SHARED_VALIDATE with an unknown flag
         if prot & PROT_WRITE and not file.writable:
@@ -247,7 +247,7 @@ def _map_region(
         vm_flags |= VM_ACCOUNT
     if high:
         space.drop(low, high)
-    if vm_flags & VM_SYNC and file and file.thp_area:
+    if vm_flags & VM_SYNC and file and file.sync:
         # mmap(2): MAP_SYNC of a file that is not DAX; the hole remains
         raise SyscallError(EOPNOTSUPP)
     anonymous = file is None or file.zero

@@ -43,11 +43,11 @@ SEMANTICS: Final[dict[type[Call], Callable[[AddressSpace, Any], int]]] = {
     UffdUnregister: uffd_unregister,
 }
 
-#: File systems whose files are placed by thp_get_unmapped_area() (fs/*/file.c), and those whose files are shmem.
-THP_AREA_FILE_SYSTEMS: Final = frozenset(
-    ("ext2", "ext3", "ext4", "xfs", "btrfs", "erofs", "fuse", "bcachefs")
-)
-SHMEM_FILE_SYSTEMS: Final = frozenset(("tmpfs", "devtmpfs"))
+#: File systems whose files are placed by thp_get_unmapped_area(), those that know MAP_SYNC (fs/*/file.c), and those
+#: whose files are shmem.
+THP_AREA_FILE_SYSTEMS: Final = frozenset(("ext4", "xfs", "btrfs"))
+SYNC_FILE_SYSTEMS: Final = frozenset(("ext4", "xfs"))
+SHMEM_FILE_SYSTEMS: Final = frozenset(("tmpfs",))
 
 
 class Model:
@@ -58,12 +58,13 @@ class Model:
         self.profile = profile
         self._initial = _initial_space(environment, profile)
         self._layout = self._initial.layout()
-        self._inodes = {file.inode: set(file.inode.cached) for file in self._initial.files.values()}
+        self._inodes = {file.inode for file in self._initial.files.values()}
 
     def start(self) -> "Run":
         """A run of a program from its beginning. A model has one run at a time: files are shared between them."""
         for inode in self._inodes:
             inode.cached.clear()
+            inode.dirty.clear()
         return Run(self._initial.copy(), self._layout)
 
     def run(self, program: Program) -> bytes:
@@ -134,6 +135,7 @@ def _file(obj: Object, inodes: dict[int, Inode]) -> File:
         inode,
         zero=obj.fs == "devzero",
         thp_area=obj.fs in THP_AREA_FILE_SYSTEMS,
+        sync=obj.fs in SYNC_FILE_SYSTEMS,
         readable=obj.readable,
         writable=obj.writable,
         noexec=obj.noexec,
@@ -155,11 +157,9 @@ def _own_vma(space: AddressSpace, initial: InitialVma, inodes: dict[int, Inode])
     if initial.ident:
         inode = inodes.get(initial.ident)
         if inode is None:
-            shared = bool(flags & VM_MAYSHARE)
-            inode = Inode(initial.ident, 1 << 20, shmem=shared, max_bytes=(1 << 63) - 1)
+            shmem = initial.fs in SHMEM_FILE_SYSTEMS
+            inode = Inode(initial.ident, 1 << 20, shmem=shmem, max_bytes=(1 << 63) - 1)
             inodes[initial.ident] = inode
-            if shared:
-                inode.cached.update(range(initial.end - initial.start >> PAGE_SHIFT))
         file = File(inode)
     return Vma(
         initial.start,

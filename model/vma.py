@@ -13,13 +13,14 @@ from model.flags import VM_ACCESS, VM_MAYSHARE
 
 
 class Inode:
-    """A mapped object: `ident` as in layouts, `pages` its size, `cached` the page indexes in its page cache.
+    """A mapped object: `ident` as in layouts, `pages` its size, `cached` the page indexes in its page cache, `dirty`
+    those of them that were written to.
 
     shmem: tmpfs memory (memfd, shared anonymous memory). The cache is kept for shmem alone, where userfaultfd sees it.
     max_bytes: the file system's largest file offset.
     """
 
-    __slots__ = ("cached", "ident", "max_bytes", "pages", "shmem")
+    __slots__ = ("cached", "dirty", "ident", "max_bytes", "pages", "shmem")
 
     def __init__(self, ident: int, pages: int, *, shmem: bool, max_bytes: int) -> None:
         self.ident = ident
@@ -27,6 +28,7 @@ class Inode:
         self.shmem = shmem
         self.max_bytes = max_bytes
         self.cached: set[int] = set()
+        self.dirty: set[int] = set()
 
 
 class File:
@@ -34,6 +36,7 @@ class File:
 
     zero: it is /dev/zero, whose private mappings are anonymous memory with a file.
     thp_area: its get_unmapped_area is thp_get_unmapped_area(); shmem and /dev/zero have handlers of their own.
+    sync: its file system knows MAP_SYNC, and refuses it for it is not DAX.
     """
 
     __slots__ = (
@@ -42,6 +45,7 @@ class File:
         "noexec",
         "readable",
         "regular",
+        "sync",
         "thp_area",
         "writable",
         "zero",
@@ -53,6 +57,7 @@ class File:
         *,
         zero: bool = False,
         thp_area: bool = False,
+        sync: bool = False,
         readable: bool = True,
         writable: bool = True,
         noexec: bool = False,
@@ -62,6 +67,7 @@ class File:
         self.inode = inode
         self.zero = zero
         self.thp_area = thp_area
+        self.sync = sync
         self.readable = readable
         self.writable = writable
         self.noexec = noexec

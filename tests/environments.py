@@ -25,7 +25,8 @@ IMAGE: Final = InitialVma(
     IDENT_IMAGE,
     PERM_READ | PERM_EXEC,
     NAME_FILE,
-    ("rd", "ex", "mr", "mw", "me", "lo", "lf", "sl"),
+    ("rd", "ex", "mr", "mw", "me", "lo", "sl"),
+    "ext4",
 )
 SHARED: Final = InitialVma(
     0x2000_0000,
@@ -34,7 +35,8 @@ SHARED: Final = InitialVma(
     IDENT_SHARED,
     PERM_READ | PERM_WRITE | PERM_SHARED,
     NAME_FILE,
-    ("rd", "wr", "sh", "mr", "mw", "me", "ms", "lo", "lf", "sl"),
+    ("rd", "wr", "sh", "mr", "mw", "me", "ms", "lo", "sl"),
+    "tmpfs",
 )
 _OWN_PAGES: Final = 4 + 1024
 

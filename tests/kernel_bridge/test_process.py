@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from abi.consts import FD_NAMES
 from abi.environment import Environment
-from kernel_bridge import BridgeError, ExecutorConfig, KernelExecutor
+from kernel_bridge import BridgeError, ExecutorConfig, KernelExecutor, objects
 from kernel_bridge.process import Memory
 
 ROOT = Path(__file__).parents[2]
@@ -176,9 +177,21 @@ def test_the_file_leaves_nothing_behind(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == []
 
 
-def test_no_place_for_the_file_is_a_missing_object(tmp_path: Path) -> None:
+def test_file_on_another_file_system_is_made_in_shared_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objects, "FILE_SYSTEMS", ("tmpfs",))
+    with KernelExecutor(ExecutorConfig(state=tmp_path)) as kernel:
+        file = kernel.environment.object(FD_NAMES["file"])
+        assert file is None or file.fs == "tmpfs"
+
+
+def test_no_place_for_the_file_is_a_missing_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     blocker = tmp_path / "blocker"
     blocker.write_text("")
+    monkeypatch.setattr(objects, "SHARED_MEMORY", blocker / "shm")
     with KernelExecutor(ExecutorConfig(state=blocker / "state")) as kernel:
         assert set(kernel.environment.missing) >= {"file", "file_ro"}
         assert "\n" not in kernel.environment.missing["file"]

@@ -223,6 +223,14 @@ def test_reclaim_takes_pages_of_shared_memory_that_are_mapped_once() -> None:
     assert sorted(page - at(0) // PAGE for page in drawing.space.ptes) == [0, 2, 3, 20]
 
 
+def test_reclaim_drops_clean_shared_pages_and_keeps_written_ones() -> None:
+    drawing = Drawing("mmmm")
+    drawing.do("touch(W+0, 4, read); touch(W+1, 1, write); madvise(W+0, 4p, MADV_PAGEOUT)")
+    file = drawing.vma(0).file
+    assert file is not None
+    assert file.inode.cached == {1}
+
+
 @pytest.mark.parametrize("picture", ["WW", "ff", "PP"])
 def test_reclaim_leaves_other_pages(picture: str) -> None:
     drawing = Drawing(picture)

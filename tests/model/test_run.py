@@ -76,8 +76,12 @@ def _with_initial(*more: InitialVma) -> Environment:
 
 def test_without_smaps_the_flags_follow_from_the_permissions() -> None:
     start = 0x6000_0000
-    anonymous = InitialVma(start, start + PAGE, 0, 0, PERM_READ | PERM_WRITE, NAME_NONE, (), True)
-    shared = InitialVma(start + PAGE, start + 2 * PAGE, 0, 9, PERM_READ | PERM_SHARED, 1, ())
+    anonymous = InitialVma(
+        start, start + PAGE, 0, 0, PERM_READ | PERM_WRITE, NAME_NONE, (), faulted=True
+    )
+    shared = InitialVma(
+        start + PAGE, start + 2 * PAGE, 0, 9, PERM_READ | PERM_SHARED, 1, (), "tmpfs"
+    )
     space = Model(_with_initial(anonymous, shared), PROFILE).start().space
     space.check()
     assert space.vmas[2].flags & (VM_WRITE | VM_SHARED) == VM_WRITE
