@@ -20,6 +20,7 @@ from fuzz.display import Figures, Screen, summary
 from fuzz.explain import explain as explain_program
 from fuzz.mistakes import MISTAKES
 from fuzz.probe import examine
+from fuzz.probe import probe as probe_profile
 from fuzz.replay import Replay
 from fuzz.replay import replay as replay_all
 from fuzz.report import result_text
@@ -53,7 +54,7 @@ def fuzz(options: Namespace) -> int:
     _make_directory(directory)
     os.listdir(directory)
     with _executor(options) as executor:
-        profile, environment = _probe(executor), executor.environment
+        profile, environment = probe_profile(executor), executor.environment
     seconds = options.time
     if seconds is None:
         seconds = 0.0 if options.runs else _DEFAULT_SECONDS
@@ -105,7 +106,7 @@ def run(options: Namespace) -> int:
             (str(path), _harmless(path, _read(path, environment.geometry), environment))
             for path in options.files
         ]
-        model = Model(environment, _probe(executor))
+        model = Model(environment, probe_profile(executor))
         results = replay_all(programs, executor, model)
     for result in results:
         print("\n".join(result.lines(options.layouts)))
@@ -121,7 +122,7 @@ def explain(options: Namespace) -> int:
     with _executor(options) as executor:
         environment = executor.environment
         program = _read(options.file, environment.geometry)
-        model = Model(environment, _probe(executor))
+        model = Model(environment, probe_profile(executor))
     try:
         for call, value, rules in explain_program(model, program):
             result = result_text(call, value, environment.geometry)
@@ -185,7 +186,7 @@ def selftest(options: Namespace) -> int:
         raise UsageError(f"no planted mistake is called {', '.join(unknown)}; see --list")
     chosen = [m for m in MISTAKES if not options.only or m.name in options.only]
     with _executor(options) as executor, tempfile.TemporaryDirectory(prefix="vmadiff-") as state:
-        profile = _probe(executor)
+        profile = probe_profile(executor)
         model = Model(executor.environment, profile)
 
         def blames_kernel(finding: Path) -> bool:
@@ -240,10 +241,6 @@ def _executor(options: Namespace) -> Iterator[KernelExecutor]:
             yield executor
     except BridgeError as error:
         raise UnusableError(str(error)) from None
-
-
-def _probe(executor: KernelExecutor) -> Profile:
-    return examine(executor).profile
 
 
 def _read(path: Path, geometry: Geometry) -> Program:

@@ -492,14 +492,14 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "shared-memory-accounted",
-            "return flags & (noreserve | VM_SHARED | VM_WRITE) == VM_WRITE",
+            "return flags & (VM_NORESERVE | VM_SHARED | VM_WRITE) == VM_WRITE",
             "return flags & (noreserve | VM_WRITE) == VM_WRITE",
             "shared mappings are not VM_ACCOUNT",
         ),
         (
             "read-only-accounted",
-            "return flags & (noreserve | VM_SHARED | VM_WRITE) == VM_WRITE",
-            "return not flags & (noreserve | VM_SHARED)",
+            "return flags & (VM_NORESERVE | VM_SHARED | VM_WRITE) == VM_WRITE",
+            "return not flags & (VM_NORESERVE | VM_SHARED)",
             "a new mapping is VM_ACCOUNT only if it is writable",
         ),
         (

@@ -14,6 +14,7 @@ from typing import Final
 from abi.consts import FD_NAMES, PAGE
 from abi.environment import Object
 from abi.wire import IDENT_DEVZERO, IDENT_FILE, IDENT_MEMFD
+from kernel_bridge.build import BuildError
 
 #: Size of the memfd and of the file (bytes).
 SIZE: Final = 64 * PAGE
@@ -117,7 +118,7 @@ def _open_file(objects: Objects, state: Callable[[], Path]) -> None:
     for directory in (state, lambda: SHARED_MEMORY):
         try:
             fd, readonly, fs = _create(directory())
-        except Exception as error:
+        except (OSError, BuildError) as error:
             reasons.append(getattr(error, "strerror", None) or str(error))
             continue
         if fs in FILE_SYSTEMS:
@@ -176,9 +177,8 @@ def file_system(fd: int) -> str:
     Raises:
         OSError: /proc cannot be read.
     """
-    mount = next(
-        line.split()[1] for line in _lines(f"/proc/self/fdinfo/{fd}") if line.startswith("mnt_id:")
-    )
+    info = _lines(f"/proc/self/fdinfo/{fd}")
+    mount = next((line.split()[1] for line in info if line.startswith("mnt_id:")), "")
     for line in _lines("/proc/self/mountinfo"):
         words = line.split()
         if words[0] == mount:

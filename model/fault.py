@@ -215,9 +215,7 @@ def populate_vma(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     if flags & refused or not flags & VM_ACCESS or not flags & VM_MAYREAD:
         return
     write = flags & (VM_WRITE | VM_SHARED) == VM_WRITE
-    for page in range(start >> PAGE_SHIFT, end >> PAGE_SHIFT):
-        if fault(space, vma, page, write=write) != TOUCH_OK:
-            return
+    _fault_in(space, vma, start, end, write=write)
 
 
 def populate_strictly(space: AddressSpace, vma: Vma, start: int, end: int, *, write: bool) -> None:
@@ -226,6 +224,11 @@ def populate_strictly(space: AddressSpace, vma: Vma, start: int, end: int, *, wr
     Raises:
         SyscallError: EFAULT at the first page that fails; those before it stay.
     """
-    for page in range(start >> PAGE_SHIFT, end >> PAGE_SHIFT):
-        if fault(space, vma, page, write=write) != TOUCH_OK:
-            raise SyscallError(EFAULT)  # madvise(2): a page would raise SIGBUS or SIGSEGV
+    if not _fault_in(space, vma, start, end, write=write):
+        raise SyscallError(EFAULT)  # madvise(2): a page would raise SIGBUS or SIGSEGV
+
+
+def _fault_in(space: AddressSpace, vma: Vma, start: int, end: int, *, write: bool) -> bool:
+    """Fault in pages up to the first that fails; whether none did."""
+    pages = range(start >> PAGE_SHIFT, end >> PAGE_SHIFT)
+    return all(fault(space, vma, page, write=write) == TOUCH_OK for page in pages)

@@ -134,11 +134,10 @@ def _is_known(space: AddressSpace, row: Advised) -> bool:
 def _walk(space: AddressSpace, row: Advised, start: int, end: int) -> None:
     hole = False
     while start < end:
-        index = space.find(start)
-        if index == len(space.vmas) or space.starts[index] >= end:
+        vma = space.first(start, end)
+        if vma is None:
             hole = True
             break
-        vma = space.vmas[index]
         if vma.start > start:
             hole = True
             start = vma.start

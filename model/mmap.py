@@ -241,7 +241,7 @@ def _map_region(
         replaced = sum(vma.end - vma.start for vma in space.vmas[low:high]) >> PAGE_SHIFT
     if not space.may_expand(vm_flags, pages - replaced):
         raise SyscallError(ENOMEM)  # mmap(2): RLIMIT_AS or RLIMIT_DATA; what was cut stays cut
-    if is_accountable(vm_flags, VM_NORESERVE):
+    if is_accountable(vm_flags):
         accounted = sum(v.end - v.start for v in space.vmas[low:high] if v.flags & VM_ACCOUNT)
         space.charge(pages - (accounted >> PAGE_SHIFT))
         vm_flags |= VM_ACCOUNT

@@ -328,7 +328,7 @@ def _move_vma(
     )
     _check_map_count(space, pre_split=pre_split)
     if pre_split:
-        vma = _cut_out(space, vma, addr, addr + old_len)
+        vma = space.cut_out(vma, addr, addr + old_len)
     if vma.flags & VM_ACCOUNT:
         space.charge(charge >> PAGE_SHIFT)
     new, vma = _copy_vma(space, vma, addr, new_len, new_addr, keep_source=dontunmap)
@@ -355,19 +355,6 @@ def _check_map_count(space: AddressSpace, *, pre_split: bool) -> None:
         exceeded = count >= limit - 3
     if exceeded:
         raise SyscallError(ENOMEM)  # mremap(2): the move could exceed vm.max_map_count
-
-
-def _cut_out(space: AddressSpace, vma: Vma, start: int, end: int) -> Vma:
-    """Split [start, end) out of `vma`."""
-    index = space.find(vma.start)
-    if vma.start < start:
-        space.may_split()
-        space.split(index, start)
-        index += 1
-    if space.vmas[index].end > end:
-        space.may_split()
-        space.split(index, end)
-    return space.vmas[index]
 
 
 def _copy_vma(

@@ -16,6 +16,7 @@ from model.flags import (
     VM_IGNORE_MERGE,
     VM_LOCKED,
     VM_MAYWRITE,
+    VM_NORESERVE,
     VM_SEALED,
     VM_SHARED,
     VM_SPECIAL,
@@ -236,6 +237,23 @@ class AddressSpace:
         self.vmas.insert(index + 1, upper)
         self.starts.insert(index + 1, addr)
 
+    def cut_out(self, vma: Vma, start: int, end: int) -> Vma:
+        """The VMA that [start, end) of `vma` becomes when it is cut there.
+
+        Raises:
+            SyscallError: ENOMEM at the mapping limit; a first cut stays.
+        """
+        index = bisect_left(self.starts, vma.start)
+        if vma.start < start:
+            self.may_split()
+            self.split(index, start)
+            index += 1
+            vma = self.vmas[index]
+        if vma.end > end:
+            self.may_split()
+            self.split(index, end)
+        return vma
+
     # Unmapping
 
     def gather(self, start: int, end: int) -> tuple[int, int]:
@@ -356,16 +374,7 @@ class AddressSpace:
         """
         merged = self._merge_existing(vma, start, end, flags, uffd)
         if merged is None:
-            index = bisect_left(self.starts, vma.start)
-            if vma.start < start:
-                self.may_split()
-                self.split(index, start)
-                index += 1
-                vma = self.vmas[index]
-            if vma.end > end:
-                self.may_split()
-                self.split(index, end)
-            merged = vma
+            merged = self.cut_out(vma, start, end)
         merged.flags = flags
         merged.uffd = uffd
         merged.record = None
@@ -495,9 +504,9 @@ def is_data(flags: int) -> bool:
     return flags & (VM_WRITE | VM_SHARED | VM_GROWSDOWN) == VM_WRITE
 
 
-def is_accountable(flags: int, noreserve: int) -> bool:
+def is_accountable(flags: int) -> bool:
     """A new private mapping that commit accounting charges (mm/vma.c: accountable_mapping())."""
-    return flags & (noreserve | VM_SHARED | VM_WRITE) == VM_WRITE
+    return flags & (VM_NORESERVE | VM_SHARED | VM_WRITE) == VM_WRITE
 
 
 def guard_start(vma: Vma, gap: int) -> int:
