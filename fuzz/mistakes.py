@@ -493,7 +493,7 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         (
             "shared-memory-accounted",
             "return flags & (VM_NORESERVE | VM_SHARED | VM_WRITE) == VM_WRITE",
-            "return flags & (noreserve | VM_WRITE) == VM_WRITE",
+            "return flags & (VM_NORESERVE | VM_WRITE) == VM_WRITE",
             "shared mappings are not VM_ACCOUNT",
         ),
         (
