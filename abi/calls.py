@@ -25,6 +25,17 @@ class Kind(Enum):
     UFFD_MODE = "uffd mode"
     ACCESS = "access"
     FD = "fd"
+    LOCK_FLAGS = "mlock2 flags"
+    MCL_FLAGS = "mlockall flags"
+    SYNC_FLAGS = "msync flags"
+    NUMBER = "number"
+    NAME = "name"
+    PRCTL = "prctl option"
+    RESOURCE = "resource"
+    UFFD_WP_MODE = "uffd writeprotect mode"
+    POLICY = "memory policy"
+    BIND_FLAGS = "mbind flags"
+    SHM_FLAGS = "shmat flags"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +89,10 @@ class Mremap:
 
 @dataclass(frozen=True, slots=True)
 class Touch:
-    """Access one byte at `addr`, `addr` + 1 page, ... for min(pages, 32) pages, reading or writing.
+    """Access the first word of the page of `addr`, of the next page, ... for min(pages, 32) pages.
 
-    The outcome has two bits a page, lowest first: 0 done, 1 SIGSEGV, 2 SIGBUS. Contents never change.
-    Only bit 0 of `access` counts: 0 reads, 1 writes.
+    The outcome has two bits a page, lowest first: 0 done, 1 SIGSEGV, 2 SIGBUS. Only bit 0 of `access` counts:
+    0 reads, 1 writes the page's tag (`abi.trace.written_tag`).
     """
 
     addr: int
@@ -108,7 +119,214 @@ class UffdUnregister:
     length: int
 
 
-Call = Mmap | Munmap | Mprotect | Madvise | Mremap | Touch | UffdRegister | UffdUnregister
+@dataclass(frozen=True, slots=True)
+class Mlock:
+    """mlock(2)."""
+
+    addr: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mlock2:
+    """mlock2(2)."""
+
+    addr: int
+    length: int
+    lock_flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class Munlock:
+    """munlock(2)."""
+
+    addr: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mlockall:
+    """mlockall(2)."""
+
+    mcl_flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class Munlockall:
+    """munlockall(2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mseal:
+    """mseal(2). `seal_flags` has to be 0."""
+
+    addr: int
+    length: int
+    seal_flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class Msync:
+    """msync(2)."""
+
+    addr: int
+    length: int
+    sync_flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mincore:
+    """mincore(2). The outcome is an errno, or the residency of the first 62 pages, a bit each, lowest first."""
+
+    addr: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class RemapFilePages:
+    """remap_file_pages(2). `pgoff` in pages."""
+
+    addr: int
+    length: int
+    prot: int
+    pgoff: int
+    flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class Brk:
+    """brk(2), the system call: its outcome is the break afterwards, as an address."""
+
+    addr: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetVmaName:
+    """prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME) with one of the names of `consts.VMA_NAMES`."""
+
+    addr: int
+    length: int
+    name: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prctl:
+    """prctl(2) with an option of `consts.PRCTL_NAMES`, its two arguments and zeros; no other option is sent."""
+
+    option: int
+    value: int
+    extra: int
+
+
+@dataclass(frozen=True, slots=True)
+class PkeyMprotect:
+    """pkey_mprotect(2)."""
+
+    addr: int
+    length: int
+    prot: int
+    pkey: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessMadvise:
+    """process_madvise(2) of the executor itself, with one range; the outcome is an errno or bytes."""
+
+    addr: int
+    length: int
+    advice: int
+    pm_flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class UffdWriteprotect:
+    """ioctl(fd, UFFDIO_WRITEPROTECT) with `addr`, `length` and `wp_mode`; the outcome is 0 or an errno."""
+
+    fd: int
+    addr: int
+    length: int
+    wp_mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ftruncate:
+    """ftruncate(2) of an object; `size` in bytes."""
+
+    fd: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Setrlimit:
+    """setrlimit(2) of the soft limit of a resource of `consts.RESOURCE_NAMES`; no other resource is sent."""
+
+    resource: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """fork(2). The child reports its layout and contents and ends; the outcome is 0 or an errno."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mbind:
+    """mbind(2) with a node mask of one word (64 nodes)."""
+
+    addr: int
+    length: int
+    policy: int
+    nodes: int
+    bind_flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shmat:
+    """shmat(2) of the executor's SysV segment number `segment`."""
+
+    segment: int
+    addr: int
+    shm_flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shmdt:
+    """shmdt(2)."""
+
+    addr: int
+
+
+Call = (
+    Mmap
+    | Munmap
+    | Mprotect
+    | Madvise
+    | Mremap
+    | Touch
+    | UffdRegister
+    | UffdUnregister
+    | Mlock
+    | Mlock2
+    | Munlock
+    | Mlockall
+    | Munlockall
+    | Mseal
+    | Msync
+    | Mincore
+    | RemapFilePages
+    | Brk
+    | SetVmaName
+    | Prctl
+    | PkeyMprotect
+    | ProcessMadvise
+    | UffdWriteprotect
+    | Ftruncate
+    | Setrlimit
+    | Fork
+    | Mbind
+    | Shmat
+    | Shmdt
+)
 Program = tuple[Call, ...]
 
 #: The closed list. A call's place is its opcode on the wire and in the byte form: add at the end.
@@ -121,6 +339,27 @@ CALLS: Final[tuple[type[Call], ...]] = (
     Touch,
     UffdRegister,
     UffdUnregister,
+    Mlock,
+    Mlock2,
+    Munlock,
+    Mlockall,
+    Munlockall,
+    Mseal,
+    Msync,
+    Mincore,
+    RemapFilePages,
+    Brk,
+    SetVmaName,
+    Prctl,
+    PkeyMprotect,
+    ProcessMadvise,
+    UffdWriteprotect,
+    Ftruncate,
+    Setrlimit,
+    Fork,
+    Mbind,
+    Shmat,
+    Shmdt,
 )
 OPCODES: Final[dict[type[Call], int]] = {cls: opcode for opcode, cls in enumerate(CALLS)}
 NAMES: Final[dict[type[Call], str]] = {
@@ -132,6 +371,27 @@ NAMES: Final[dict[type[Call], str]] = {
     Touch: "touch",
     UffdRegister: "uffd_register",
     UffdUnregister: "uffd_unregister",
+    Mlock: "mlock",
+    Mlock2: "mlock2",
+    Munlock: "munlock",
+    Mlockall: "mlockall",
+    Munlockall: "munlockall",
+    Mseal: "mseal",
+    Msync: "msync",
+    Mincore: "mincore",
+    RemapFilePages: "remap_file_pages",
+    Brk: "brk",
+    SetVmaName: "set_vma_name",
+    Prctl: "prctl",
+    PkeyMprotect: "pkey_mprotect",
+    ProcessMadvise: "process_madvise",
+    UffdWriteprotect: "uffd_writeprotect",
+    Ftruncate: "ftruncate",
+    Setrlimit: "setrlimit",
+    Fork: "fork",
+    Mbind: "mbind",
+    Shmat: "shmat",
+    Shmdt: "shmdt",
 }
 
 _FIELD_KINDS: Final = {
@@ -147,6 +407,26 @@ _FIELD_KINDS: Final = {
     "mode": Kind.UFFD_MODE,
     "access": Kind.ACCESS,
     "fd": Kind.FD,
+    "lock_flags": Kind.LOCK_FLAGS,
+    "mcl_flags": Kind.MCL_FLAGS,
+    "seal_flags": Kind.NUMBER,
+    "sync_flags": Kind.SYNC_FLAGS,
+    "pgoff": Kind.NUMBER,
+    "name": Kind.NAME,
+    "option": Kind.PRCTL,
+    "value": Kind.NUMBER,
+    "extra": Kind.NUMBER,
+    "pkey": Kind.NUMBER,
+    "pm_flags": Kind.NUMBER,
+    "wp_mode": Kind.UFFD_WP_MODE,
+    "size": Kind.OFFSET,
+    "resource": Kind.RESOURCE,
+    "limit": Kind.OFFSET,
+    "policy": Kind.POLICY,
+    "nodes": Kind.NUMBER,
+    "bind_flags": Kind.BIND_FLAGS,
+    "segment": Kind.NUMBER,
+    "shm_flags": Kind.SHM_FLAGS,
 }
 
 

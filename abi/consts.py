@@ -77,6 +77,42 @@ UFFDIO_REGISTER_MODE_MISSING: Final = 1
 UFFDIO_REGISTER_MODE_WP: Final = 2
 UFFDIO_REGISTER_MODE_MINOR: Final = 4
 
+UFFDIO_WRITEPROTECT_MODE_WP: Final = 1
+UFFDIO_WRITEPROTECT_MODE_DONTWAKE: Final = 2
+
+MLOCK_ONFAULT: Final = 1
+MCL_CURRENT: Final = 1
+MCL_FUTURE: Final = 2
+MCL_ONFAULT: Final = 4
+
+MS_ASYNC: Final = 1
+MS_INVALIDATE: Final = 2
+MS_SYNC: Final = 4
+
+PR_SET_THP_DISABLE: Final = 41
+PR_SET_MDWE: Final = 65
+PR_SET_MEMORY_MERGE: Final = 67
+
+RLIMIT_DATA: Final = 2
+RLIMIT_STACK: Final = 3
+RLIMIT_MEMLOCK: Final = 8
+RLIMIT_AS: Final = 9
+
+MPOL_DEFAULT: Final = 0
+MPOL_PREFERRED: Final = 1
+MPOL_BIND: Final = 2
+MPOL_INTERLEAVE: Final = 3
+MPOL_LOCAL: Final = 4
+MPOL_PREFERRED_MANY: Final = 5
+MPOL_MF_STRICT: Final = 1
+MPOL_MF_MOVE: Final = 2
+MPOL_MF_MOVE_ALL: Final = 4
+
+SHM_RDONLY: Final = 0x1000
+SHM_RND: Final = 0x2000
+SHM_REMAP: Final = 0x4000
+SHM_EXEC: Final = 0x8000
+
 ACCESS_READ: Final = 0
 ACCESS_WRITE: Final = 1
 
@@ -110,6 +146,17 @@ MREMAP_NAMES: Final = _names("MREMAP_")
 MADV_NAMES: Final = _names("MADV_")
 UFFD_MODE_NAMES: Final = _names("UFFDIO_REGISTER_MODE_")
 ACCESS_NAMES: Final = {"read": ACCESS_READ, "write": ACCESS_WRITE}
+MLOCK_NAMES: Final = _names("MLOCK_")
+MCL_NAMES: Final = _names("MCL_")
+MS_NAMES: Final = _names("MS_")
+PRCTL_NAMES: Final = _names("PR_")
+RESOURCE_NAMES: Final = _names("RLIMIT_")
+UFFD_WP_MODE_NAMES: Final = _names("UFFDIO_WRITEPROTECT_MODE_")
+POLICY_NAMES: Final = _names("MPOL_", "MPOL_MF_STRICT", "MPOL_MF_MOVE", "MPOL_MF_MOVE_ALL")
+BIND_NAMES: Final = _names("MPOL_MF_")
+SHM_NAMES: Final = _names("SHM_")
+#: Names for set_vma_name: none, two good ones, one with a forbidden character, one that is too long.
+VMA_NAMES: Final = {"NULL": 0, "a": 1, "b": 2, "bad[": 3, "long": 4}
 
 #: Descriptors below are the executor's own; a program may not name them.
 FIRST_OBJECT_FD: Final = 10
@@ -122,4 +169,24 @@ FD_NAMES: Final = {
     "pipe": 15,
     "uffd0": 16,
     "uffd1": 17,
+    "uffd2": 18,
+    "tmpfs": 19,
+    "tmpfs_ro": 20,
+    "ext4": 21,
+    "ext4_ro": 22,
+    "xfs": 23,
+    "xfs_ro": 24,
+    "btrfs": 25,
+    "btrfs_ro": 26,
+    "overlay": 27,
+    "overlay_ro": 28,
+    "ramfs": 29,
+    "proc": 30,
+    "sysfs": 31,
+    "hugetlb": 32,
+    "secretmem": 33,
+    "iouring": 34,
+    "perf": 35,
+    "bpf": 36,
+    "packet": 37,
 }

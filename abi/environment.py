@@ -15,12 +15,13 @@ class Geometry:
     """The addresses that the text form and the generator write relative to (bytes).
 
     window: first byte of the window that programs aim at; window_pages: its size;
-    top: the end of the highest gap an unhinted mapping is placed in (mm->mmap_base).
+    top: the end of the highest gap an unhinted mapping is placed in (mm->mmap_base); heap: mm->start_brk.
     """
 
     window: int = 0x2_0000_0000
     window_pages: int = 4096
     top: int = 0x7FFF_F7FF_F000
+    heap: int = 0x1000_8000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,10 @@ class Object:
     fd: its number; name: as in consts.FD_NAMES; ident: its index in layout records (descriptors of one inode
     share it; 0 for what cannot appear in a layout); fs: the file system's name ("tmpfs", "ext4", ...), for a
     device "devzero", else "pipe" or "uffd"; size: bytes; readable, writable: its open mode; noexec: a private PROT_EXEC
-    mapping of it is EPERM; max_bytes: the file system's largest file offset.
+    mapping of it is EPERM; max_bytes: the file system's largest file offset; data: how much of it has data, a tag
+    (`abi.trace.file_tag`) at the start of each page, the rest reads as zero (bytes); contents: whether its contents
+    are compared; resident: whether it is memory, so that the presence of its pages is compared too; shared_only: whether
+    it can be mapped shared only.
     """
 
     fd: int
@@ -42,6 +46,10 @@ class Object:
     writable: bool = True
     noexec: bool = False
     max_bytes: int = (1 << 63) - 1
+    data: int = 0
+    contents: bool = True
+    resident: bool = False
+    shared_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +94,12 @@ class Environment:
     max_map_count: int = 65530
     #: Memory and swap of the machine (pages): more is never promised in one go where overcommit is 0.
     memory_pages: int = 1 << 40
-    #: Pages before the program: VmSize, VmLck, VmData as the kernel counts them.
+    #: Pages before the program: VmSize, VmLck, VmData, VmStk, VmExe + VmLib as the kernel counts them.
     total_pages: int = 0
     locked_pages: int = 0
     data_pages: int = 0
+    stack_pages: int = 0
+    exec_pages: int = 0
     start_brk: int = 0
     brk: int = 0
     start_stack: int = 0

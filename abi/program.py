@@ -4,8 +4,8 @@
     mmap(W+0, 4p, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, -1, 0)
     mremap(W+1, 2p, 2p, MREMAP_MAYMOVE|MREMAP_FIXED, W+20)
 
-An address is `W` (the window) or `T` (mmap_base, the top of the search area) plus or minus pages, `W+12`, or plus
-bytes, `W+12+0x10`; or a number. A length or offset is in pages, `4p`, pages and bytes, `4p+0x10`, or a number.
+An address is `W` (the window), `T` (mmap_base, the top of the search area) or `B` (where the heap starts) plus or minus
+pages, `W+12`, or plus bytes, `W+12+0x10`; or a number. A length or offset is in pages, `4p`, pages and bytes, `4p+0x10`, or a number.
 A trailing `= result` is ignored: traces are programs too. This is the form of corpus/, reports and replay.
 """
 
@@ -15,23 +15,33 @@ from collections.abc import Iterable, Iterator, Mapping
 from abi.calls import CALLS, NAMES, SIGNATURES, Call, Kind, Program, build, signed32
 from abi.consts import (
     ACCESS_NAMES,
+    BIND_NAMES,
     FD_NAMES,
     FIRST_OBJECT_FD,
     MADV_NAMES,
     MAP_NAMES,
     MAP_TYPE,
     MAP_TYPE_NAMES,
+    MCL_NAMES,
+    MLOCK_NAMES,
     MREMAP_NAMES,
+    MS_NAMES,
     PAGE,
+    POLICY_NAMES,
+    PRCTL_NAMES,
     PROT_NAMES,
+    RESOURCE_NAMES,
+    SHM_NAMES,
     UFFD_MODE_NAMES,
+    UFFD_WP_MODE_NAMES,
+    VMA_NAMES,
     WORD,
 )
 from abi.environment import Geometry
 
 _BY_NAME = {name: cls for cls, name in NAMES.items()}
 _LINE = re.compile(r"(\w+)\s*\((.*)\)\s*(?:=.*)?$")
-_ANCHORED = re.compile(r"([WT])(?:([+-])(\d+))?(?:\+(0x[0-9a-fA-F]+))?$")
+_ANCHORED = re.compile(r"([WTB])(?:([+-])(\d+))?(?:\+(0x[0-9a-fA-F]+))?$")
 _PAGES = re.compile(r"(\d+)p(?:\+(0x[0-9a-fA-F]+))?$")
 #: Anchored addresses are written for what is within this many pages of the anchor.
 _REACH = 1 << 18
@@ -41,11 +51,21 @@ _BITS: Mapping[Kind, Mapping[str, int]] = {
     Kind.MAP_FLAGS: {**MAP_TYPE_NAMES, **MAP_NAMES},
     Kind.MREMAP_FLAGS: MREMAP_NAMES,
     Kind.UFFD_MODE: UFFD_MODE_NAMES,
+    Kind.LOCK_FLAGS: MLOCK_NAMES,
+    Kind.MCL_FLAGS: MCL_NAMES,
+    Kind.SYNC_FLAGS: MS_NAMES,
+    Kind.UFFD_WP_MODE: UFFD_WP_MODE_NAMES,
+    Kind.BIND_FLAGS: BIND_NAMES,
+    Kind.SHM_FLAGS: SHM_NAMES,
 }
 _WHOLE: Mapping[Kind, Mapping[str, int]] = {
     Kind.ADVICE: MADV_NAMES,
     Kind.ACCESS: ACCESS_NAMES,
     Kind.FD: FD_NAMES,
+    Kind.NAME: VMA_NAMES,
+    Kind.PRCTL: PRCTL_NAMES,
+    Kind.RESOURCE: RESOURCE_NAMES,
+    Kind.POLICY: POLICY_NAMES,
 }
 
 
@@ -99,7 +119,7 @@ def _parse_word(word: str, kind: Kind, geometry: Geometry) -> int:
     if kind is Kind.ADDRESS:
         match = _ANCHORED.match(word)
         if match:
-            base = geometry.window if match[1] == "W" else geometry.top
+            base = _anchors(geometry)[match[1]]
             pages = int(match[3] or 0) * (-1 if match[2] == "-" else 1)
             return (base + pages * PAGE + int(match[4] or "0", 16)) & WORD
     elif kind is Kind.LENGTH or kind is Kind.OFFSET:
@@ -173,12 +193,16 @@ def format_address(value: int, geometry: Geometry) -> str:
     """An address relative to the nearest anchor within reach, else as a number."""
     if value == 0:
         return "NULL"
-    for anchor, base in (("W", geometry.window), ("T", geometry.top)):
+    for anchor, base in _anchors(geometry).items():
         pages, rest = divmod(value - base, PAGE)
         if -_REACH <= pages <= _REACH:
             sign = "+" if pages >= 0 else "-"
             return f"{anchor}{sign}{abs(pages)}" + (f"+{rest:#x}" if rest else "")
     return hex(value)
+
+
+def _anchors(geometry: Geometry) -> dict[str, int]:
+    return {"W": geometry.window, "T": geometry.top, "B": geometry.heap}
 
 
 def _format_bits(value: int, names: Mapping[str, int], zero: str) -> str:

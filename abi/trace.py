@@ -1,8 +1,12 @@
 """What can be observed of a program, and its packed form.
 
-A trace is the same bytes on both sides: for every step a header (STEP) and, unless the layout is as it was
-before the call, the records (RECORD) of the whole address space in address order. Comparing two runs is
-comparing bytes; only what differs is decoded.
+A trace is the same bytes on both sides: for every step a header (STEP); unless the layout is as it was before the
+call, the records (RECORD) of the whole address space in address order; and the sections that the header names, in the
+order of their bits. Comparing two runs is comparing bytes; only what differs is decoded.
+
+Every step has its result, the layout, VmSize and VmData + VmStk. The last step also has what reading every page gives
+(CONTENTS), and a fork what its child sees (CHILD). A program that is observed in full has VmFlags, counters and pages
+after each step. Events follow the call that caused them.
 """
 
 import struct
@@ -14,11 +18,72 @@ from typing import Final
 from abi.calls import Call, Touch
 from abi.consts import PAGE
 
-#: Raw result (a signed word: -errno for an error), number of records or UNCHANGED, padding 0.
-STEP: Final = struct.Struct("<qII")
+#: Raw result (a signed word: -errno for an error), number of records or UNCHANGED, VmSize and VmData + VmStk (pages),
+#: SECTION_* and INCONSISTENT_* bits.
+STEP: Final = struct.Struct("<qIIII")
 UNCHANGED: Final = 0xFFFFFFFF
 #: start, end, offset (bytes), object ident, PERM_* bits, name class.
 RECORD: Final = struct.Struct("<QQQIHH")
+
+#: VmFlags of every VMA, a word of CODES bits each, in address order.
+SECTION_FLAGS: Final = 1
+#: COUNTERS.
+SECTION_COUNTERS: Final = 2
+#: Page table entries: a count, then an ENTRY for each page that has one: PAGE_* bits, and the first word of its contents.
+SECTION_PAGES: Final = 4
+#: userfaultfd events: a count, then an EVENT each, in the order in which they came.
+SECTION_EVENTS: Final = 8
+#: A fork's child: a count and its records, then its contents as in SECTION_CONTENTS.
+SECTION_CHILD: Final = 16
+#: What reading gives: a count, then an ENTRY for each page that cannot be read (TOUCH_*) or does not read as zero.
+SECTION_CONTENTS: Final = 32
+#: The kernel contradicts itself, with no model involved: VmSize is not the sum of the VMAs; VmLck not that of the
+#: locked ones; smaps not what PROCMAP_QUERY or maps said. The model never sets them.
+INCONSISTENT_SIZE: Final = 1 << 16
+INCONSISTENT_LOCKED: Final = 1 << 17
+INCONSISTENT_VIEWS: Final = 1 << 18
+INCONSISTENT_TEXTS: Final = {
+    INCONSISTENT_SIZE: "VmSize is not the sum of the VMAs",
+    INCONSISTENT_LOCKED: "VmLck is not the sum of the locked VMAs",
+    INCONSISTENT_VIEWS: "smaps and PROCMAP_QUERY (or maps) show different layouts",
+}
+
+#: VmLck, VmData, VmStk, VmExe + VmLib (pages).
+COUNTERS: Final = struct.Struct("<QQQQ")
+COUNTER_NAMES: Final = ("VmLck", "VmData", "VmStk", "VmExe + VmLib")
+#: Number of a page; what is known of it in the low 8 bits, its first word above them.
+ENTRY: Final = struct.Struct("<QQ")
+#: Kind of the event (UFFD_EVENT_*), descriptor, and up to three arguments of it.
+EVENT: Final = struct.Struct("<IIQQQ")
+COUNT: Final = struct.Struct("<Q")
+
+#: The low bits of an entry of SECTION_PAGES: present; of a file or shared memory; a guard; write-protected by userfaultfd.
+PAGE_PRESENT: Final = 1
+PAGE_FILE: Final = 2
+PAGE_GUARD: Final = 4
+PAGE_WP: Final = 8
+PAGE_SWAPPED: Final = 16
+
+#: VmFlags codes (fs/proc/task_mmu.c: show_smap_vma_flags()) by their bit in SECTION_FLAGS; `??` is any other.
+CODES: Final = (
+    "rd", "wr", "ex", "sh", "mr", "mw", "me", "ms", "gd", "pf", "lo", "io", "sr", "rr", "dc", "de",
+    "lf", "ac", "nr", "ht", "sf", "wf", "dd", "sd", "mm", "hg", "nh", "mg", "um", "uw", "ui", "ur",
+    "sl", "dp", "gu", "ss", "bt", "ar", "??",
+)  # fmt: skip
+
+#: Most pages whose contents are read after a program, in address order.
+CONTENT_PAGES: Final = 1024
+
+
+def written_tag(call: int, page: int) -> int:
+    """The word that a writing touch leaves in a page: the index of its call, and the page number (56 bits)."""
+    return (call & 0x7FFF) + 1 << 36 | page & (1 << 36) - 1
+
+
+def file_tag(ident: int, index: int) -> int:
+    """The word with which page `index` of a file begins before any program (56 bits); objects without data read as 0."""
+    return 0xF << 52 | ident << 32 | index & 0xFFFFFFFF
+
 
 PERM_READ: Final = 1
 PERM_WRITE: Final = 2
@@ -67,11 +132,32 @@ Layout = tuple[Mapping, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Child:
+    """What a fork's child sees: its layout, and the pages that do not read as zero: number, entry."""
+
+    layout: Layout
+    contents: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
-    """One call's result and the layout after it. `value` is the raw return value: -errno for an error."""
+    """One call's result and what is seen after it. `value` is the raw return value: -errno for an error.
+
+    size, data: VmSize, VmData + VmStk (pages). The rest is None where it was not observed: flags (a word of CODES bits
+    a VMA), counters (COUNTER_NAMES), pages and contents (page number, entry), child; events (fields of EVENT).
+    """
 
     value: int
     layout: Layout
+    size: int = 0
+    data: int = 0
+    inconsistent: int = 0
+    flags: tuple[int, ...] | None = None
+    counters: tuple[int, ...] | None = None
+    pages: tuple[tuple[int, int], ...] | None = None
+    contents: tuple[tuple[int, int], ...] | None = None
+    events: tuple[tuple[int, ...], ...] = ()
+    child: Child | None = None
 
 
 Trace = tuple[Step, ...]
@@ -90,18 +176,69 @@ def unpack(packed: bytes, initial: Layout) -> Trace:
     return tuple(_steps(packed, initial))
 
 
+class _Cut(Exception):
+    """The packed trace ends within a step."""
+
+
+class _Reader:
+    __slots__ = ("at", "packed")
+
+    def __init__(self, packed: bytes) -> None:
+        self.packed = packed
+        self.at = 0
+
+    def take(self, size: int) -> bytes:
+        piece = self.packed[self.at : self.at + size]
+        if len(piece) < size:
+            raise _Cut
+        self.at += size
+        return piece
+
+    def rows(self, form: struct.Struct) -> tuple[tuple[int, ...], ...]:
+        (count,) = COUNT.unpack(self.take(COUNT.size))
+        return tuple(form.iter_unpack(self.take(count * form.size)))
+
+    def entries(self) -> tuple[tuple[int, int], ...]:
+        return tuple((page, entry) for page, entry in self.rows(ENTRY))
+
+    def layout(self, count: int) -> Layout:
+        return unpack_layout(self.take(count * RECORD.size))
+
+
 def _steps(packed: bytes, layout: Layout) -> Iterator[Step]:
-    at = 0
-    while at + STEP.size <= len(packed):
-        value, count, _ = STEP.unpack_from(packed, at)
-        at += STEP.size
-        if count != UNCHANGED:
-            size = count * RECORD.size
-            if at + size > len(packed):
-                return
-            layout = unpack_layout(packed[at : at + size])
-            at += size
-        yield Step(value, layout)
+    reader = _Reader(packed)
+    try:
+        while reader.at < len(packed):
+            step = _step(reader, layout)
+            layout = step.layout
+            yield step
+    except _Cut:
+        return
+
+
+def _step(reader: _Reader, layout: Layout) -> Step:
+    value, count, size, data, sections = STEP.unpack(reader.take(STEP.size))
+    if count != UNCHANGED:
+        layout = reader.layout(count)
+    flags = counters = pages = contents = child = None
+    events: tuple[tuple[int, ...], ...] = ()
+    if sections & SECTION_FLAGS:
+        flags = tuple(word for (word,) in COUNT.iter_unpack(reader.take(len(layout) * COUNT.size)))
+    if sections & SECTION_COUNTERS:
+        counters = COUNTERS.unpack(reader.take(COUNTERS.size))
+    if sections & SECTION_PAGES:
+        pages = reader.entries()
+    if sections & SECTION_EVENTS:
+        events = reader.rows(EVENT)
+    if sections & SECTION_CHILD:
+        (records,) = COUNT.unpack(reader.take(COUNT.size))
+        child = Child(reader.layout(records), reader.entries())
+    if sections & SECTION_CONTENTS:
+        contents = reader.entries()
+    inconsistent = sections & ~(INCONSISTENT_SIZE - 1)
+    return Step(
+        value, layout, size, data, inconsistent, flags, counters, pages, contents, events, child
+    )
 
 
 def describe(call: Call, value: int) -> str:

@@ -29,6 +29,8 @@ AREAS: Final[dict[str, tuple[int, int]]] = {
     "idents": (0x22000, 0x4000),
     "index": (0x26000, 0x10000),
     "scratch": (0x36000, PAGE),
+    "objects": (0x37000, PAGE),
+    "pagemap": (0x38000, 0x8000),
     "programs": (0x40000, 0x100000),
     "results": (0x140000, SHARED_SIZE - 0x140000),
 }
@@ -43,7 +45,8 @@ CONTROL: Final = (
     "user",  # uid and gid to become, 0: stay
     "protect",  # 1: lock and seal its own VMAs
     "objects",  # bit n: descriptor n is open
-    "punch",  # bit n: descriptor n's pages are dropped after a program that mapped it
+    "shm0",  # identifier + 1 of the SysV segment, 0 for none
+    "shm1",
     # what a start reports
     "abi_hash",
     "error",  # errno of a failed start
@@ -82,7 +85,14 @@ CONTROL: Final = (
     "lost_ip",
     # scratch of the executor: it has no memory of its own
     "idents",
-    "seen",
+    "seen",  # bit n: the object with ident n was mapped
+    "changed",  # bit n: the object with ident n may have been written to
+    "resized",  # 1: an object was
+    "contents",  # bit n: contents of the object with ident n are compared
+    "resident",  # bit n: so is which of its pages are present
+    "full",  # 1: the program is observed in full
+    "clock",  # index of the call that runs, for its tags
+    "word",  # what was read last
     "saw_locked",
     "last_count",
     "ident_overflow",
@@ -156,8 +166,22 @@ DIRTY_TEXTS: Final = (
     "the executor's own mappings were changed",
 )
 
-#: Program flag: start the executor anew afterwards, the program may have left invisible traces.
+#: Program flags: start the executor anew afterwards, the program may have left invisible traces; observe it in full.
 FLAG_RECYCLE: Final = 1
+FLAG_FULL: Final = 2
+
+#: An object of the "objects" area: descriptor, ident, size and how much of it has data (bytes), OBJECT_* flags; the
+#: list ends with descriptor 0.
+OBJECT: Final = struct.Struct("<IIQQQ")
+#: It can be mapped shared only; its contents are compared; its pages are dropped, or its data rewritten, after a program
+#: that mapped it; its size is set again after a program that changed it.
+OBJECT_SHARED: Final = 1
+OBJECT_CONTENTS: Final = 2
+OBJECT_PUNCH: Final = 4
+OBJECT_REWRITE: Final = 8
+OBJECT_RESIZE: Final = 16
+#: Which of its pages are present is compared too: it is memory, not the cache of a file.
+OBJECT_RESIDENT: Final = 32
 
 #: Idents of the objects in layout records (`abi.trace`).
 IDENT_IMAGE: Final = 1
@@ -165,19 +189,37 @@ IDENT_SHARED: Final = 2
 IDENT_MEMFD: Final = 3
 IDENT_FILE: Final = 4
 IDENT_DEVZERO: Final = 5
-LAST_FIXED_IDENT: Final = IDENT_DEVZERO
+IDENT_TMPFS: Final = 6
+IDENT_EXT4: Final = 7
+IDENT_XFS: Final = 8
+IDENT_BTRFS: Final = 9
+IDENT_OVERLAY: Final = 10
+IDENT_RAMFS: Final = 11
+IDENT_PROC: Final = 12
+IDENT_SYSFS: Final = 13
+IDENT_HUGETLB: Final = 14
+IDENT_SECRETMEM: Final = 15
+IDENT_IOURING: Final = 16
+IDENT_PERF: Final = 17
+IDENT_BPF: Final = 18
+IDENT_PACKET: Final = 19
+IDENT_SHM0: Final = 20
+IDENT_SHM1: Final = 21
+LAST_FIXED_IDENT: Final = IDENT_SHM1
 #: Objects a program may create before its observation is given up.
 MAX_NEW_IDENTS: Final = 1000
 
 #: The executor's own descriptors.
 FD_DOORBELL: Final = 0
 FD_DONE: Final = 1
-FD_STDERR: Final = 2
+FD_MEM: Final = 2
 FD_SHARED: Final = 3
 FD_IMAGE: Final = 4
 FD_MAPS: Final = 5
 FD_STATM: Final = 6
 FD_STATUS: Final = 7
+FD_SMAPS: Final = 8
+FD_PAGEMAP: Final = 9
 
 #: Exit statuses: after a signal outside a touch; without shared memory; otherwise EXIT_START + START_*.
 EXIT_SHARED: Final = 98
@@ -192,7 +234,15 @@ _HEADER: Final = struct.Struct("<Q")
 def _packer(cls: type[Call]) -> tuple[Callable[..., bytes], Callable[[Call], tuple[int, ...]], int]:
     signature = SIGNATURES[cls]
     codes = "".join("q" if kind is Kind.FD else "Q" for _, kind in signature)
-    fields: Callable[[Call], tuple[int, ...]] = attrgetter(*(name for name, _ in signature))
+    names = tuple(name for name, _ in signature)
+    fields: Callable[[Call], tuple[int, ...]]
+    if len(names) > 1:
+        fields = attrgetter(*names)
+    else:  # attrgetter gives a bare value for one name, and takes at least one
+
+        def fields(call: Call) -> tuple[int, ...]:
+            return tuple(getattr(call, name) for name in names)
+
     return struct.Struct("<Q" + codes).pack, fields, OPCODES[cls]
 
 

@@ -19,6 +19,7 @@ from typing import Final
 
 from abi.calls import CALLS, OPCODES, SIGNATURES, Call, Kind, Program
 from abi.consts import (
+    FD_NAMES,
     FIRST_OBJECT_FD,
     MAP_ANONYMOUS,
     MAP_DROPPABLE,
@@ -32,13 +33,24 @@ from abi.consts import (
     MAP_SHARED,
     MAP_SHARED_VALIDATE,
     MAP_STACK,
+    MLOCK_ONFAULT,
+    MS_ASYNC,
+    MS_INVALIDATE,
+    MS_SYNC,
     PAGE,
+    PRCTL_NAMES,
     PROT_GROWSDOWN,
     PROT_GROWSUP,
     PROT_READ,
     PROT_SEM,
     PROT_WRITE,
+    RESOURCE_NAMES,
+    SHM_EXEC,
+    SHM_RDONLY,
+    SHM_REMAP,
+    SHM_RND,
     UFFDIO_REGISTER_MODE_MISSING,
+    VMA_NAMES,
     WORD,
 )
 from abi.environment import Geometry
@@ -99,7 +111,20 @@ _MAP_FLAGS: Final = (
     0,
 )
 #: -1, the object table, and numbers that are no descriptor. Add at the end.
-_FDS: Final = (-1, 10, 11, 12, 13, 14, 15, 16, 17, 999, 18, -2, 1 << 20)
+_FDS: Final = (-1, *FD_NAMES.values(), 999, -2, 1 << 20)
+#: Kinds of arguments that are mostly one of a few values; zero means the first. Other kinds are small numbers.
+_CHOICES: Final[dict[Kind, tuple[int, ...]]] = {
+    Kind.LOCK_FLAGS: (0, MLOCK_ONFAULT, 2),
+    Kind.MCL_FLAGS: (*range(1, 8), 0, 8),
+    Kind.SYNC_FLAGS: (MS_SYNC, 0, MS_ASYNC, MS_INVALIDATE, 3, 5, 6, 7, 8),
+    Kind.NAME: tuple(VMA_NAMES.values()),
+    Kind.PRCTL: tuple(PRCTL_NAMES.values()),
+    Kind.RESOURCE: tuple(RESOURCE_NAMES.values()),
+    Kind.UFFD_WP_MODE: (0, 1, 2, 3, 4),
+    Kind.POLICY: tuple(range(8)),
+    Kind.BIND_FLAGS: tuple(range(9)),
+    Kind.SHM_FLAGS: (0, SHM_RDONLY, SHM_RND, SHM_REMAP, SHM_EXEC, SHM_RND | SHM_REMAP),
+}
 #: Six bits of a tag as a protection; zero is read and write.
 _PROTS: Final = tuple(
     (tag & 7 ^ (PROT_READ | PROT_WRITE))
@@ -217,8 +242,10 @@ def _value(tag: int, kind: Kind, geometry: Geometry) -> int:
         return tag % 8 ^ UFFDIO_REGISTER_MODE_MISSING
     if kind is Kind.ACCESS:
         return tag % 2
-    assert kind is Kind.FD
-    return _FDS[tag % len(_FDS)]
+    if kind is Kind.FD:
+        return _FDS[tag % len(_FDS)]
+    choices = _CHOICES.get(kind)
+    return choices[tag % len(choices)] if choices else tag
 
 
 def _payloads(kind: Kind, geometry: Geometry) -> dict[int, Payload]:

@@ -134,11 +134,12 @@ def spoil(aim: Aim, call: Call) -> Call:
     """The call with one argument, seldom more, next to what it was or wild."""
     signature = SIGNATURES[type(call)]
     words = list(arguments(call))
-    while True:
+    while words:
         i = aim.below(len(words))
         words[i] = aim.spoil(words[i], signature[i][1])
         if aim.random() < 0.8:
-            return build(type(call), words)
+            break
+    return build(type(call), words)
 
 
 # Calls, one draw each.

@@ -202,4 +202,4 @@ WILD_OFFSETS: Final = (
     1 << 44,
 )
 WILD_PAGES: Final = (0, 9, 31, 32, 33, 64, 1 << 32, WORD)
-BAD_FDS: Final = (-1, -1, 999, -2, FD_NAMES["pipe"], 18)
+BAD_FDS: Final = (-1, -1, 999, -2, FD_NAMES["pipe"], 47)

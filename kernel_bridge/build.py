@@ -17,8 +17,8 @@ from shutil import which
 from typing import Final
 
 NATIVE: Final = Path(__file__).parent / "native"
-SOURCES: Final = ("executor.c", "layout.c", "start.c")
-HEADERS: Final = ("abi.gen.h", "executor.h", "layout.h", "sys.h", "executor.lds")
+SOURCES: Final = ("executor.c", "layout.c", "observe.c", "start.c")
+HEADERS: Final = ("abi.gen.h", "executor.h", "layout.h", "observe.h", "sys.h", "executor.lds")
 FLAGS: Final = (
     "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-fno-pic",
     "-fno-strict-aliasing", "-fno-stack-protector", "-fno-asynchronous-unwind-tables",

@@ -88,7 +88,7 @@ def _read(
     dac_mmap_min_addr = _sysctl("vm/mmap_min_addr")
     uname = os.uname()
     return Environment(
-        geometry=Geometry(geometry.window, geometry.window_pages, top),
+        geometry=Geometry(geometry.window, geometry.window_pages, top, int(stat[44])),
         initial=_initial(pid, memory),
         objects=tuple(_with_noexec(o, probe) for o in (*objects.described, *uffds)),
         missing=missing,
@@ -103,7 +103,9 @@ def _read(
         memory_pages=_memory_pages(),
         total_pages=memory.get("base_size") & 0xFFFFFFFF,
         locked_pages=memory.get("base_locked") * 1024 // PAGE,
-        data_pages=int(status["VmData"].split()[0]) * 1024 // PAGE,
+        data_pages=_pages(status, "VmData"),
+        stack_pages=_pages(status, "VmStk"),
+        exec_pages=_pages(status, "VmExe") + _pages(status, "VmLib"),
         start_brk=int(stat[44]),
         brk=memory.get("brk"),
         start_stack=int(stat[25]),
@@ -186,6 +188,10 @@ def _faulted(entry: maps.Entry) -> bool:
 def _status(pid: int) -> dict[str, str]:
     lines = _lines(f"/proc/{pid}/status")
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def _pages(status: dict[str, str], name: str) -> int:
+    return int(status[name].split()[0]) * 1024 // PAGE
 
 
 def _limits(pid: int) -> dict[str, int]:

@@ -99,6 +99,8 @@ class _Batch:
     alone: set[int] = field(default_factory=set)
     #: Losses in a row that no program could be blamed for.
     blameless: int = 0
+    #: Programs that are observed in full.
+    full: frozenset[int] = frozenset()
 
 
 class KernelExecutor:
@@ -174,20 +176,22 @@ class KernelExecutor:
             raise BridgeError("the executor is closed, or could not be started again")
         return self._live[0]
 
-    def run(self, programs: Sequence[Program]) -> list[Observation]:
-        """Run every program from the initial state; an observation each, in order.
+    def run(self, programs: Sequence[Program], *, full: bool = False) -> list[Observation]:
+        """Run every program from the initial state; an observation each, in order. `full`: observe all there is.
 
         Raises:
             BridgeError: executors die at start, again and again.
         """
-        self.submit(programs)
+        self.submit(programs, range(len(programs)) if full else ())
         return self.collect()
 
-    def submit(self, programs: Sequence[Program]) -> None:
-        """Begin to run the programs; `collect` gives the observations."""
+    def submit(self, programs: Sequence[Program], full: Iterable[int] = ()) -> None:
+        """Begin to run the programs; `collect` gives the observations. `full`: indices of those observed in full."""
         assert self._batch is None, "a batch is under way"
         count = len(programs)
-        self._batch = _Batch(programs, [None] * count, list(range(count - 1, -1, -1)))
+        self._batch = _Batch(
+            programs, [None] * count, list(range(count - 1, -1, -1)), full=frozenset(full)
+        )
         self._send(self._batch)
 
     def collect(self) -> list[Observation]:
@@ -256,6 +260,8 @@ class KernelExecutor:
             words = b""
             if not reason:
                 flags = wire.FLAG_RECYCLE if policy.leaves_traces(program) else 0
+                if index in batch.full:
+                    flags |= wire.FLAG_FULL
                 words = wire.encode(program, flags)
                 if len(words) > wire.AREAS["programs"][1]:
                     kind, reason = "too-large", "its calls do not fit in the shared memory"
@@ -466,14 +472,14 @@ class KernelExecutor:
             "user": _NOBODY if config.drop_privileges and os.geteuid() == 0 else 0,
             "protect": int(config.protect),
             "objects": sum(1 << fd for fd in descriptors),
-            "punch": sum(
-                1 << o.fd for o in self._objects.described if o.fs == "tmpfs" and o.writable
-            ),
+            "contents": sum({1 << o.ident for o in self._objects.described if o.contents}),
+            "resident": sum({1 << o.ident for o in self._objects.described if o.resident}),
             **self._base,
         }
         for name, value in words.items():
             memory.set(name, value)
         memory.write("baseline", self._baseline)
+        memory.write("objects", self._objects.table())
         self._oom_kills = _oom_kills()
         self._live.append(process.start(self._binary, memory, descriptors))
         if config.cpu is not None:

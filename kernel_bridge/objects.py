@@ -13,16 +13,21 @@ from typing import Final
 
 from abi.consts import FD_NAMES, PAGE
 from abi.environment import Object
+from abi.trace import file_tag
+from abi import wire
 from abi.wire import IDENT_DEVZERO, IDENT_FILE, IDENT_MEMFD
 from kernel_bridge.build import BuildError
 
 #: Size of the memfd and of the file (bytes).
 SIZE: Final = 64 * PAGE
+#: How much of a file has data; a hole follows (bytes).
+DATA: Final = 48 * PAGE
 #: File systems whose files are mapped as they are opened; overlayfs, for one, maps another file instead.
 FILE_SYSTEMS: Final = ("ext4", "xfs", "btrfs", "tmpfs")
 #: Where a file is made if the state directory is on none of them.
 SHARED_MEMORY: Final = Path("/dev/shm")
 _MFD_EXEC: Final = 0x10
+_SHMEM: Final = ("tmpfs",)
 
 
 @dataclass(slots=True)
@@ -35,12 +40,26 @@ class Objects:
     #: The pipe's write end: without one the read end would be another object to poll, not to map. Kept open.
     other: list[int] = field(default_factory=list)
 
+    def table(self) -> bytes:
+        """The "objects" area of the shared memory: how the executor restores each (`abi.wire.OBJECT`)."""
+        rows = [wire.OBJECT.pack(o.fd, o.ident, o.size, o.data, _flags(o)) for o in self.described]
+        return b"".join(rows) + bytes(wire.OBJECT.size)
+
     def close(self) -> None:
         """Close every descriptor."""
         for fd in (*self.descriptors.values(), *self.other):
             os.close(fd)
         self.descriptors.clear()
         self.other.clear()
+
+
+def _flags(obj: Object) -> int:
+    flags = wire.OBJECT_SHARED * obj.shared_only | wire.OBJECT_CONTENTS * obj.contents
+    if obj.writable and obj.fs in _SHMEM:
+        flags |= wire.OBJECT_PUNCH | wire.OBJECT_RESIZE
+    elif obj.writable and obj.data:
+        flags |= wire.OBJECT_REWRITE | wire.OBJECT_RESIZE
+    return flags
 
 
 def open_objects(state: Callable[[], Path]) -> Objects:
@@ -67,7 +86,9 @@ def memfd_create(name: str, flags: int = 0) -> int:
         return os.memfd_create(name, flags | os.MFD_CLOEXEC)
 
 
-def _add(objects: Objects, name: str, fd: int, ident: int, fs: str, size: int) -> None:
+def _add(
+    objects: Objects, name: str, fd: int, ident: int, fs: str, size: int, data: int = 0
+) -> None:
     readonly = name.endswith("_ro") or name == "pipe"
     objects.descriptors[FD_NAMES[name]] = fd
     objects.described.append(
@@ -79,6 +100,8 @@ def _add(objects: Objects, name: str, fd: int, ident: int, fs: str, size: int) -
             size=size,
             writable=not readonly,
             max_bytes=_max_bytes(fd) if size else (1 << 63) - 1,
+            data=data,
+            resident=fs in _SHMEM or fs == "devzero",
         )
     )
 
@@ -122,8 +145,9 @@ def _open_file(objects: Objects, state: Callable[[], Path]) -> None:
             reasons.append(getattr(error, "strerror", None) or str(error))
             continue
         if fs in FILE_SYSTEMS:
-            _add(objects, "file", fd, IDENT_FILE, fs, SIZE)
-            _add(objects, "file_ro", readonly, IDENT_FILE, fs, SIZE)
+            data = 0 if fs == "tmpfs" else DATA
+            _add(objects, "file", fd, IDENT_FILE, fs, SIZE, data)
+            _add(objects, "file_ro", readonly, IDENT_FILE, fs, SIZE, data)
             return
         os.close(fd)
         os.close(readonly)
@@ -140,10 +164,11 @@ def _create(directory: Path) -> tuple[int, int, str]:
         # MADV_PAGEOUT of shared pages asks for the right to write, whoever the executor is.
         os.fchmod(fd, 0o666)
         fs = file_system(fd)
-        if fs == "tmpfs":
-            os.ftruncate(fd, SIZE)
-        else:
-            os.write(fd, bytes(SIZE))
+        os.ftruncate(fd, SIZE)
+        if fs != "tmpfs":
+            for index in range(DATA // PAGE):
+                tag = file_tag(IDENT_FILE, index).to_bytes(8, "little")
+                os.pwrite(fd, tag.ljust(PAGE, b"\0"), index * PAGE)
         return fd, os.open(path, os.O_RDONLY | os.O_CLOEXEC), fs
     except BaseException:
         os.close(fd)

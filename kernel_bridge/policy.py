@@ -1,17 +1,34 @@
 """What is not sent to the kernel, and after which programs the executor starts anew.
 
-The executor itself has no policy. Two things are refused here, before submission: calls that name the executor's
-own descriptors (the shared memory would change under it), and, for an executor with CAP_SYS_ADMIN, MADV_HWPOISON
+The executor itself has no policy. Refused here, before submission, are calls that name the executor's own descriptors
+(the shared memory would change under it), options of prctl and resources of setrlimit outside the vocabulary, and, for an executor with CAP_SYS_ADMIN, MADV_HWPOISON
 and MADV_SOFT_OFFLINE: they take physical pages away from the whole machine until it is booted again.
 """
 
 from typing import Final
 
-from abi.calls import Madvise, Mmap, Program, UffdRegister, UffdUnregister
-from abi.consts import FIRST_OBJECT_FD, MADV_HWPOISON, MADV_SOFT_OFFLINE, PAGE
+from abi.calls import (
+    Ftruncate,
+    Madvise,
+    Mmap,
+    Prctl,
+    Program,
+    Setrlimit,
+    UffdRegister,
+    UffdUnregister,
+    UffdWriteprotect,
+)
+from abi.consts import (
+    FIRST_OBJECT_FD,
+    MADV_HWPOISON,
+    MADV_SOFT_OFFLINE,
+    PAGE,
+    PRCTL_NAMES,
+    RESOURCE_NAMES,
+)
 from abi.wire import IMAGE_BASE, SHARED_BASE, SHARED_SIZE
 
-_WITH_FD: Final = frozenset((Mmap, UffdRegister, UffdUnregister))
+_WITH_FD: Final = frozenset((Mmap, UffdRegister, UffdUnregister, UffdWriteprotect, Ftruncate))
 _INVISIBLE: Final = frozenset((Madvise, UffdRegister, UffdUnregister))
 _OWN_END: Final = SHARED_BASE + SHARED_SIZE
 
@@ -23,6 +40,12 @@ def refusal(program: Program, sys_admin: bool) -> str:
         if cls in _WITH_FD:
             if 0 <= call.fd & 0xFFFFFFFF < FIRST_OBJECT_FD:  # type: ignore[union-attr]
                 return f"call {index} names a descriptor of the executor's own"
+        elif cls is Prctl:
+            if call.option & 0xFFFFFFFF not in PRCTL_NAMES.values():  # type: ignore[union-attr]
+                return f"call {index} is a prctl outside the vocabulary"
+        elif cls is Setrlimit:
+            if call.resource & 0xFFFFFFFF not in RESOURCE_NAMES.values():  # type: ignore[union-attr]
+                return f"call {index} sets a limit outside the vocabulary"
         elif cls is Madvise and sys_admin:
             # The kernel reads an int: the low 32 bits.
             advice = call.advice & 0xFFFFFFFF  # type: ignore[union-attr]

@@ -130,7 +130,7 @@ def start(binary: Path, memory: Memory, descriptors: Mapping[int, int]) -> Proce
         own = {
             wire.FD_DOORBELL: bell_read,
             wire.FD_DONE: done_write,
-            wire.FD_STDERR: null,
+            wire.FD_MEM: null,
             wire.FD_SHARED: memory.fd,
             wire.FD_IMAGE: image,
         }

@@ -1,6 +1,6 @@
 """Page faults: what touching and populating pages does, and when a VMA gets its anon_vma (mm/memory.c).
 
-Contents are not modelled here, only whether an access succeeds and what it leaves for later merges.
+Of a page's contents its first word is kept: the tag that a touch wrote, a file's data, or zero.
 """
 
 from errno import EFAULT
@@ -16,6 +16,7 @@ from abi.consts import (
     TOUCH_SIGSEGV,
     WORD,
 )
+from abi.trace import written_tag
 from model.errors import SyscallError, Unmodelled
 from model.flags import (
     VM_ACCESS,
@@ -35,7 +36,7 @@ from model.flags import (
     VM_WRITE,
 )
 from model.profile import PRIVATE_FILE_ANON_PGOFF
-from model.space import PTE_ANON, PTE_FILE, PTE_GUARD, AddressSpace
+from model.space import PTE_ANON, PTE_FILE, PTE_GUARD, PTE_KIND, PTE_WORD, AddressSpace
 from model.vma import Vma
 
 #: Pages that one read fault of a file maps around itself (mm/memory.c: fault_around_bytes).
@@ -49,7 +50,11 @@ def touch(space: AddressSpace, call: Touch) -> int:
     result = 0
     addr, write = call.addr, bool(call.access & 1)
     for shift in range(0, 2 * min(call.pages, TOUCH_PAGES), 2):
-        result |= access(space, addr, write=write) << shift
+        outcome = access(space, addr, write=write)
+        if outcome:
+            result |= outcome << shift
+        elif write:
+            _write(space, addr >> PAGE_SHIFT)
         addr = addr + PAGE & WORD
     return result - (1 << 64) if result >> 63 else result
 
@@ -70,16 +75,29 @@ def access(space: AddressSpace, addr: int, *, write: bool) -> int:
     return fault(space, vma, addr >> PAGE_SHIFT, write=write)
 
 
+def _write(space: AddressSpace, page: int) -> None:
+    """Leave the tag of this call in a page that is present for writing."""
+    tag = written_tag(space.clock, page)
+    if space.ptes.get(page, 0) & PTE_KIND == PTE_ANON:
+        space.ptes[page] = PTE_ANON | tag << PTE_WORD
+        return
+    vma = space.lookup(page << PAGE_SHIFT)
+    assert vma is not None
+    if vma.file and vma.name is None:
+        vma.file.inode.words[vma.page_offset(page << PAGE_SHIFT)] = tag
+
+
 def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
     """Make a page of `vma` present for such an access (mm/memory.c: handle_pte_fault()); TOUCH_*."""
-    held = space.ptes.get(page)
+    held = space.ptes.get(page, 0)
     if held == PTE_GUARD:
         return TOUCH_SIGSEGV
     private_write = write and not vma.flags & VM_SHARED
-    if held is not None:
+    if held:
         if private_write:
             prepare_anon_vma(space, vma)
-            space.ptes[page] = PTE_ANON
+            if held == PTE_FILE:
+                _copy(space, vma, page)
         elif write and vma.file:
             vma.file.inode.dirty.add(vma.pgoff + page - (vma.start >> PAGE_SHIFT))
         return TOUCH_OK
@@ -110,7 +128,9 @@ def _fault_file(space: AddressSpace, vma: Vma, page: int, *, write: bool, cow: b
     if not inode.shmem:
         if index >= inode.pages:
             return TOUCH_SIGBUS
-        space.ptes[page] = PTE_ANON if cow else PTE_FILE
+        space.ptes[page] = PTE_FILE
+        if cow:
+            _copy(space, vma, page)
         return TOUCH_OK
     if not write and not vma.flags & (VM_UFFD_WP | VM_UFFD_MINOR):
         _fault_around(space, vma, page)
@@ -127,8 +147,17 @@ def _fault_file(space: AddressSpace, vma: Vma, page: int, *, write: bool, cow: b
         inode.cached.add(index)
     if write and not cow:
         inode.dirty.add(index)
-    space.ptes[page] = PTE_ANON if cow else PTE_FILE
+    space.ptes[page] = PTE_FILE
+    if cow:
+        _copy(space, vma, page)
     return TOUCH_OK
+
+
+def _copy(space: AddressSpace, vma: Vma, page: int) -> None:
+    """A private copy of a file's page (mm/memory.c: do_cow_fault(), wp_page_copy())."""
+    assert vma.file is not None
+    word = vma.file.inode.word(vma.page_offset(page << PAGE_SHIFT))
+    space.ptes[page] = PTE_ANON | word << PTE_WORD
 
 
 def _fault_around(space: AddressSpace, vma: Vma, page: int) -> None:

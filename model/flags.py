@@ -43,6 +43,9 @@ VM_ACCESS: Final = VM_READ | VM_WRITE | VM_EXEC
 VM_MAYACCESS: Final = VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
 VM_UFFD: Final = VM_UFFD_MISSING | VM_UFFD_WP | VM_UFFD_MINOR
 VM_LOCKED_MASK: Final = VM_LOCKED | VM_LOCKONFAULT
+#: The processor's shadow stack, and that guard regions were installed (from 6.19 on).
+VM_SHADOW_STACK: Final = 1 << 51
+VM_MAYBE_GUARD: Final = 1 << 52
 #: VMAs that never merge and that some calls refuse.
 VM_SPECIAL: Final = VM_IO | VM_DONTEXPAND | VM_PFNMAP | VM_MIXEDMAP
 #: Flags in which two VMAs may differ and still merge.
@@ -83,4 +86,6 @@ CODES: Final = {
     "ui": VM_UFFD_MINOR,
     "sl": VM_SEALED,
     "dp": VM_DROPPABLE,
+    "ss": VM_SHADOW_STACK,
+    "gu": VM_MAYBE_GUARD,
 }

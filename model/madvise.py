@@ -68,7 +68,7 @@ from model.profile import (
     GUARD_FILE,
     Change,
 )
-from model.space import PTE_FILE, PTE_GUARD, AddressSpace
+from model.space import PTE_FILE, PTE_GUARD, PTE_KIND, AddressSpace
 from model.vma import Vma
 
 Effect = Callable[[AddressSpace, Vma, int, int], None]
@@ -215,10 +215,7 @@ def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
         raise SyscallError(EINVAL)  # fs/open.c: vfs_fallocate(): a negative offset
     if offset + (end - start) > inode.max_bytes:
         raise SyscallError(EFBIG)  # fs/open.c: vfs_fallocate(): beyond the largest file
-    if not inode.shmem:
-        return
-    for kept in (inode.cached, inode.dirty):
-        kept.difference_update([index for index in kept if first <= index < last])
+    inode.drop(first, last)
     for other in space.vmas:
         if other.file and other.file.inode is inode:
             delta = (other.start >> PAGE_SHIFT) - other.pgoff
@@ -226,7 +223,7 @@ def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
             high = min(other.end >> PAGE_SHIFT, last + delta)
             if low < high:
                 for page in space.pages_of(low << PAGE_SHIFT, high << PAGE_SHIFT):
-                    if space.ptes[page] == PTE_FILE:
+                    if space.ptes[page] & PTE_KIND == PTE_FILE:
                         del space.ptes[page]
 
 
@@ -244,7 +241,7 @@ def _guard_remove(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     if vma.file and GUARD_FILE not in space.changes:
         raise SyscallError(EINVAL)  # madvise(2): guard regions in anonymous memory only
     for page in space.pages_of(start, end):
-        if space.ptes[page] == PTE_GUARD:
+        if space.ptes[page] & PTE_KIND == PTE_GUARD:
             del space.ptes[page]
 
 
@@ -270,11 +267,11 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
         if other.file and other.file.inode is inode:
             delta = other.pgoff - (other.start >> PAGE_SHIFT)
             for page in space.pages_of(other.start, other.end):
-                if space.ptes[page] == PTE_FILE:
+                if space.ptes[page] & PTE_KIND == PTE_FILE:
                     mapped[page + delta] = mapped.get(page + delta, 0) + 1
     delta = vma.pgoff - (vma.start >> PAGE_SHIFT)
     for page in space.pages_of(start, end):
-        if space.ptes[page] == PTE_FILE and mapped[page + delta] == 1:
+        if space.ptes[page] & PTE_KIND == PTE_FILE and mapped[page + delta] == 1:
             del space.ptes[page]
             if page + delta not in inode.dirty:
                 inode.cached.discard(page + delta)

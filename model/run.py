@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from abi.calls import (
+    CALLS,
+    NAMES,
     Call,
     Madvise,
     Mmap,
@@ -17,8 +19,18 @@ from abi.calls import (
 )
 from abi.consts import PAGE_SHIFT
 from abi.environment import Environment, InitialVma, Object
-from abi.trace import FIRST_NEW_IDENT, PERM_SHARED, RECORD, STEP, UNCHANGED
-from model.errors import SyscallError
+from abi.trace import (
+    FIRST_NEW_IDENT,
+    PERM_SHARED,
+    RECORD,
+    SECTION_CONTENTS,
+    SECTION_COUNTERS,
+    SECTION_FLAGS,
+    SECTION_PAGES,
+    STEP,
+    UNCHANGED,
+)
+from model.errors import SyscallError, Unmodelled
 from model.fault import touch
 from model.flags import CODES, VM_ACCESS, VM_MAYACCESS, VM_MAYSHARE, VM_SHARED
 from model.madvise import madvise
@@ -26,13 +38,26 @@ from model.mmap import mmap
 from model.mprotect import mprotect
 from model.mremap import mremap
 from model.munmap import munmap
+from model.observe import (
+    contents_section,
+    counters_section,
+    data_and_stack,
+    flags_section,
+    pages_section,
+)
 from model.profile import Profile
 from model.space import AddressSpace
 from model.uffd import uffd_register, uffd_unregister
 from model.vma import File, Inode, Vma
 
+
+def _unmodelled(space: AddressSpace, call: Call) -> int:
+    raise Unmodelled(f"{NAMES[type(call)]} is not modelled")
+
+
 #: What each call does; `tests/model` compares the keys with abi.calls.CALLS.
 SEMANTICS: Final[dict[type[Call], Callable[[AddressSpace, Any], int]]] = {
+    **dict.fromkeys(CALLS, _unmodelled),
     Mmap: mmap,
     Munmap: munmap,
     Mprotect: mprotect,
@@ -60,20 +85,20 @@ class Model:
         self._layout = self._initial.layout()
         self._inodes = {file.inode for file in self._initial.files.values()}
 
-    def start(self) -> "Run":
-        """A run of a program from its beginning. A model has one run at a time: files are shared between them."""
+    def start(self, *, full: bool = False) -> "Run":
+        """A run of a program from its beginning, observed in full or not. A model has one run at a time: files are shared
+        between them."""
         for inode in self._inodes:
-            inode.cached.clear()
-            inode.dirty.clear()
-        return Run(self._initial.copy(), self._layout)
+            inode.reset()
+        return Run(self._initial.copy(), self._layout, full=full)
 
-    def run(self, program: Program) -> bytes:
-        """The packed trace of a whole program (see abi.trace).
+    def run(self, program: Program, *, full: bool = False) -> bytes:
+        """The packed trace of a whole program (see abi.trace); `full`: as it is observed in full.
 
         Raises:
             Unmodelled: the program leaves the domain of the model.
         """
-        run = self.start()
+        run = self.start(full=full)
         for call in program:
             run.step(call)
         return run.trace()
@@ -82,12 +107,16 @@ class Model:
 class Run:
     """The state of one program: its address space so far and its trace."""
 
-    __slots__ = ("_layout", "_parts", "space")
+    __slots__ = ("_data", "_full", "_last", "_layout", "_parts", "space")
 
-    def __init__(self, space: AddressSpace, layout: bytes) -> None:
+    def __init__(self, space: AddressSpace, layout: bytes, *, full: bool = False) -> None:
         self.space = space
         self._layout = layout
+        self._data = data_and_stack(space)
+        self._full = full
         self._parts: list[bytes] = []
+        #: Place of the last step's header in the parts, and its fields.
+        self._last: tuple[int, tuple[int, int, int, int, int]] | None = None
 
     def step(self, call: Call) -> int:
         """Do one call; its raw result.
@@ -95,23 +124,39 @@ class Run:
         Raises:
             Unmodelled: the call leaves the domain of the model.
         """
-        space = self.space
+        space, parts = self.space, self._parts
         try:
             value = SEMANTICS[type(call)](space, call)
         except SyscallError as error:
             value = -error.errno
+        space.clock += 1
         layout = space.layout()
-        if layout == self._layout:
-            self._parts.append(STEP.pack(value, UNCHANGED, 0))
-        else:
+        place = len(parts)
+        parts.append(b"")
+        count = UNCHANGED
+        if layout != self._layout:
             self._layout = layout
-            self._parts.append(STEP.pack(value, len(layout) // RECORD.size, 0))
-            self._parts.append(layout)
+            self._data = data_and_stack(space)
+            count = len(layout) // RECORD.size
+            parts.append(layout)
+        sections = 0
+        if self._full:
+            sections |= SECTION_FLAGS | SECTION_COUNTERS | SECTION_PAGES
+            parts += (flags_section(space), counters_section(space), pages_section(space))
+        fields = (value, count, space.total_vm, self._data, sections)
+        parts[place] = STEP.pack(*fields)
+        self._last = place, fields
         return value
 
-    def trace(self) -> bytes:
-        """The packed trace of the calls so far."""
-        return b"".join(self._parts)
+    def trace(self, *, whole: bool = True) -> bytes:
+        """The packed trace of the calls so far; `whole`: they are the whole program, whose contents are then read."""
+        parts = self._parts
+        if self._last is None or not whole:
+            return b"".join(parts)
+        place, (value, count, size, data, sections) = self._last
+        header = STEP.pack(value, count, size, data, sections | SECTION_CONTENTS)
+        last = parts[place + 1 :]
+        return b"".join([*parts[:place], header, *last, contents_section(self.space)])
 
 
 def _initial_space(environment: Environment, profile: Profile) -> AddressSpace:
@@ -128,7 +173,14 @@ def _initial_space(environment: Environment, profile: Profile) -> AddressSpace:
 def _file(obj: Object, inodes: dict[int, Inode]) -> File:
     """The open file behind a descriptor; descriptors of one object share its inode."""
     shmem = obj.fs in SHMEM_FILE_SYSTEMS
-    inode = Inode(obj.ident, obj.size + 4095 >> PAGE_SHIFT, shmem=shmem, max_bytes=obj.max_bytes)
+    inode = Inode(
+        obj.ident,
+        obj.size + 4095 >> PAGE_SHIFT,
+        shmem=shmem,
+        max_bytes=obj.max_bytes,
+        data_pages=obj.data >> PAGE_SHIFT,
+        contents=obj.contents,
+    )
     if obj.ident:
         inode = inodes.setdefault(obj.ident, inode)
     return File(

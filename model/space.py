@@ -30,10 +30,13 @@ from model.profile import (
 )
 from model.vma import Brk, File, Inode, Vma
 
-#: What a page table entry holds, as far as calls can tell. Absent from `ptes`: none.
+#: What a page table entry holds, as far as calls can tell. Absent from `ptes`: none. The low two bits say what it is;
+#: of an anonymous page the bits from PTE_WORD on are the first word of its contents.
 PTE_FILE: Final = 1
 PTE_ANON: Final = 2
 PTE_GUARD: Final = 3
+PTE_KIND: Final = 3
+PTE_WORD: Final = 8
 
 #: Values of vm.overcommit_memory.
 OVERCOMMIT_GUESS: Final = 0
@@ -44,6 +47,7 @@ class AddressSpace:
     """The VMAs of a process and what the kernel counts about them.
 
     vmas: in address order, not overlapping; starts: their start addresses, kept in step.
+    clock: the index of the call that runs.
     ptes: page number -> PTE_*. total_vm, locked_vm: in pages. files: descriptor -> open file.
     uffds: descriptors that are userfaultfds. next_ident: the ident of the next object that the program creates.
     own_dropped: pages of the executor's own were dropped; which it has used since then is not known.
@@ -53,6 +57,7 @@ class AddressSpace:
         "_next_anon_vma",
         "brk",
         "changes",
+        "clock",
         "environment",
         "files",
         "locked_vm",
@@ -72,6 +77,7 @@ class AddressSpace:
         self.vmas: list[Vma] = []
         self.starts: list[int] = []
         self.ptes: dict[int, int] = {}
+        self.clock = 0
         self.files: dict[int, File] = {}
         self.uffds: frozenset[int] = frozenset()
         self.total_vm = environment.total_pages
@@ -89,6 +95,7 @@ class AddressSpace:
         new.vmas = [vma.copy() for vma in self.vmas]
         new.starts = self.starts.copy()
         new.ptes = self.ptes.copy()
+        new.clock = self.clock
         new.files = self.files
         new.uffds = self.uffds
         new.total_vm = self.total_vm
@@ -472,7 +479,7 @@ class AddressSpace:
         """Empty the page table entries of [start, end) but those that hold `keep`."""
         ptes = self.ptes
         for page in self.pages_of(start, end):
-            if ptes[page] != keep:
+            if ptes[page] & PTE_KIND != keep:
                 del ptes[page]
 
     def move_ptes(self, start: int, end: int, to: int) -> None:

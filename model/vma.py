@@ -8,6 +8,7 @@ from abi.trace import (
     NAME_STACK,
     PERM_SHARED,
     RECORD,
+    file_tag,
 )
 from model.flags import VM_ACCESS, VM_MAYSHARE
 
@@ -17,18 +18,66 @@ class Inode:
     those of them that were written to.
 
     shmem: tmpfs memory (memfd, shared anonymous memory). The cache is kept for shmem alone, where userfaultfd sees it.
-    max_bytes: the file system's largest file offset.
+    max_bytes: the file system's largest file offset. data_pages: how many pages begin with a tag before any program;
+    words: the first words of pages that were written to or dropped since. contents: whether its contents are compared;
+    resident: whether the presence of its pages is, too.
     """
 
-    __slots__ = ("cached", "dirty", "ident", "max_bytes", "pages", "shmem")
+    __slots__ = (
+        "cached",
+        "contents",
+        "data_pages",
+        "dirty",
+        "ident",
+        "max_bytes",
+        "pages",
+        "resident",
+        "shmem",
+        "words",
+    )
 
-    def __init__(self, ident: int, pages: int, *, shmem: bool, max_bytes: int) -> None:
+    def __init__(
+        self,
+        ident: int,
+        pages: int,
+        *,
+        shmem: bool,
+        max_bytes: int,
+        data_pages: int = 0,
+        contents: bool = True,
+    ) -> None:
         self.ident = ident
         self.pages = pages
         self.shmem = shmem
         self.max_bytes = max_bytes
+        self.data_pages = data_pages
+        self.contents = contents
+        self.resident = shmem
         self.cached: set[int] = set()
         self.dirty: set[int] = set()
+        self.words: dict[int, int] = {}
+
+    def word(self, index: int) -> int:
+        """The first word of page `index`."""
+        word = self.words.get(index)
+        if word is not None:
+            return word
+        return file_tag(self.ident, index) if index < self.data_pages else 0
+
+    def drop(self, first: int, last: int) -> None:
+        """Pages [first, last) become a hole: zeros, and not cached."""
+        for kept in (self.cached, self.dirty):
+            kept.difference_update([index for index in kept if first <= index < last])
+        for index in [index for index in self.words if first <= index < last]:
+            del self.words[index]
+        for index in range(first, min(last, self.data_pages)):
+            self.words[index] = 0
+
+    def reset(self) -> None:
+        """As before any program."""
+        self.cached.clear()
+        self.dirty.clear()
+        self.words.clear()
 
 
 class File:

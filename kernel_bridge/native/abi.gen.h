@@ -4,10 +4,12 @@
 
 #include <linux/ioctl.h>
 #include <linux/mman.h>
+#include <linux/prctl.h>
+#include <linux/resource.h>
 #include <linux/types.h>
 #include <linux/userfaultfd.h>
 
-#define ABI_HASH 0x181de747cc9de9b7ULL
+#define ABI_HASH 0x61d59c98b9131981ULL
 
 /* The calls: opcode, name, arguments. Those of the first list are system calls. */
 #define ABI_SYSCALLS(X) \
@@ -15,12 +17,33 @@
 	X(1, munmap, 2) \
 	X(2, mprotect, 3) \
 	X(3, madvise, 3) \
-	X(4, mremap, 5)
+	X(4, mremap, 5) \
+	X(8, mlock, 2) \
+	X(9, mlock2, 3) \
+	X(10, munlock, 2) \
+	X(11, mlockall, 1) \
+	X(12, munlockall, 0) \
+	X(13, mseal, 3) \
+	X(14, msync, 3) \
+	X(16, remap_file_pages, 5) \
+	X(17, brk, 1) \
+	X(19, prctl, 3) \
+	X(20, pkey_mprotect, 4) \
+	X(23, ftruncate, 2) \
+	X(28, shmdt, 1)
 #define ABI_PSEUDO_CALLS(X) \
 	X(5, touch, 3) \
 	X(6, uffd_register, 4) \
-	X(7, uffd_unregister, 3)
-#define ABI_NR_CALLS 0x8
+	X(7, uffd_unregister, 3) \
+	X(15, mincore, 2) \
+	X(18, set_vma_name, 3) \
+	X(21, process_madvise, 4) \
+	X(22, uffd_writeprotect, 4) \
+	X(24, setrlimit, 2) \
+	X(25, fork, 0) \
+	X(26, mbind, 5) \
+	X(27, shmat, 3)
+#define ABI_NR_CALLS 0x1d
 
 /* The shared memory. */
 #define ABI_CONTROL_OFFSET 0x0
@@ -37,6 +60,10 @@
 #define ABI_INDEX_SIZE 0x10000
 #define ABI_SCRATCH_OFFSET 0x36000
 #define ABI_SCRATCH_SIZE 0x1000
+#define ABI_OBJECTS_OFFSET 0x37000
+#define ABI_OBJECTS_SIZE 0x1000
+#define ABI_PAGEMAP_OFFSET 0x38000
+#define ABI_PAGEMAP_SIZE 0x8000
 #define ABI_PROGRAMS_OFFSET 0x40000
 #define ABI_PROGRAMS_SIZE 0x100000
 #define ABI_RESULTS_OFFSET 0x140000
@@ -50,44 +77,52 @@ enum abi_control {
 	CTL_USER = 5,
 	CTL_PROTECT = 6,
 	CTL_OBJECTS = 7,
-	CTL_PUNCH = 8,
-	CTL_ABI_HASH = 9,
-	CTL_ERROR = 10,
-	CTL_ERROR_AT = 11,
-	CTL_USED_READER = 12,
-	CTL_LOCKED = 13,
-	CTL_SEALED = 14,
-	CTL_UFFD0 = 15,
-	CTL_UFFD1 = 16,
-	CTL_TASK_SIZE = 17,
-	CTL_BRK = 18,
-	CTL_BASE_COUNT = 19,
-	CTL_BASE_SIZE = 20,
-	CTL_BASE_LOCKED = 21,
-	CTL_BASE_UFFD = 22,
-	CTL_REQUEST = 23,
-	CTL_COUNT = 24,
-	CTL_RATE_NS = 25,
-	CTL_PHASE = 26,
-	CTL_FINISHED = 27,
-	CTL_CALL = 28,
-	CTL_PARTIAL = 29,
-	CTL_BEATS = 30,
-	CTL_PROGRAMS = 31,
-	CTL_CURSOR = 32,
-	CTL_OUT = 33,
-	CTL_STOPPED = 34,
-	CTL_STARTED_NS = 35,
-	CTL_ELAPSED_NS = 36,
-	CTL_RECYCLES = 37,
-	CTL_LOST_SIGNAL = 38,
-	CTL_LOST_ADDR = 39,
-	CTL_LOST_IP = 40,
-	CTL_IDENTS = 41,
-	CTL_SEEN = 42,
-	CTL_SAW_LOCKED = 43,
-	CTL_LAST_COUNT = 44,
-	CTL_IDENT_OVERFLOW = 45,
+	CTL_SHM0 = 8,
+	CTL_SHM1 = 9,
+	CTL_ABI_HASH = 10,
+	CTL_ERROR = 11,
+	CTL_ERROR_AT = 12,
+	CTL_USED_READER = 13,
+	CTL_LOCKED = 14,
+	CTL_SEALED = 15,
+	CTL_UFFD0 = 16,
+	CTL_UFFD1 = 17,
+	CTL_TASK_SIZE = 18,
+	CTL_BRK = 19,
+	CTL_BASE_COUNT = 20,
+	CTL_BASE_SIZE = 21,
+	CTL_BASE_LOCKED = 22,
+	CTL_BASE_UFFD = 23,
+	CTL_REQUEST = 24,
+	CTL_COUNT = 25,
+	CTL_RATE_NS = 26,
+	CTL_PHASE = 27,
+	CTL_FINISHED = 28,
+	CTL_CALL = 29,
+	CTL_PARTIAL = 30,
+	CTL_BEATS = 31,
+	CTL_PROGRAMS = 32,
+	CTL_CURSOR = 33,
+	CTL_OUT = 34,
+	CTL_STOPPED = 35,
+	CTL_STARTED_NS = 36,
+	CTL_ELAPSED_NS = 37,
+	CTL_RECYCLES = 38,
+	CTL_LOST_SIGNAL = 39,
+	CTL_LOST_ADDR = 40,
+	CTL_LOST_IP = 41,
+	CTL_IDENTS = 42,
+	CTL_SEEN = 43,
+	CTL_CHANGED = 44,
+	CTL_RESIZED = 45,
+	CTL_CONTENTS = 46,
+	CTL_RESIDENT = 47,
+	CTL_FULL = 48,
+	CTL_CLOCK = 49,
+	CTL_WORD = 50,
+	CTL_SAW_LOCKED = 51,
+	CTL_LAST_COUNT = 52,
+	CTL_IDENT_OVERFLOW = 53,
 };
 enum abi_start {
 	START_NONE = 0,
@@ -112,7 +147,7 @@ enum abi_start {
 #define ABI_SHARED_SIZE 0x400000
 #define ABI_MAX_PROGRAMS 0x1000
 #define ABI_MAX_NEW_IDENTS 0x3e8
-#define ABI_LAST_FIXED_IDENT 0x5
+#define ABI_LAST_FIXED_IDENT 0x15
 #define ABI_REQUEST_RUN 0x1
 #define ABI_REQUEST_RATE 0x2
 #define ABI_READER_AUTO 0x0
@@ -133,22 +168,61 @@ enum abi_start {
 #define ABI_DIRTY_ASKED 0x4
 #define ABI_DIRTY_OWN 0x5
 #define ABI_FLAG_RECYCLE 0x1
+#define ABI_FLAG_FULL 0x2
+#define ABI_OBJECT_SHARED 0x1
+#define ABI_OBJECT_CONTENTS 0x2
+#define ABI_OBJECT_PUNCH 0x4
+#define ABI_OBJECT_REWRITE 0x8
+#define ABI_OBJECT_RESIZE 0x10
+#define ABI_OBJECT_RESIDENT 0x20
 #define ABI_IDENT_IMAGE 0x1
 #define ABI_IDENT_SHARED 0x2
 #define ABI_IDENT_MEMFD 0x3
 #define ABI_IDENT_FILE 0x4
 #define ABI_IDENT_DEVZERO 0x5
+#define ABI_IDENT_TMPFS 0x6
+#define ABI_IDENT_EXT4 0x7
+#define ABI_IDENT_XFS 0x8
+#define ABI_IDENT_BTRFS 0x9
+#define ABI_IDENT_OVERLAY 0xa
+#define ABI_IDENT_RAMFS 0xb
+#define ABI_IDENT_PROC 0xc
+#define ABI_IDENT_SYSFS 0xd
+#define ABI_IDENT_HUGETLB 0xe
+#define ABI_IDENT_SECRETMEM 0xf
+#define ABI_IDENT_IOURING 0x10
+#define ABI_IDENT_PERF 0x11
+#define ABI_IDENT_BPF 0x12
+#define ABI_IDENT_PACKET 0x13
+#define ABI_IDENT_SHM0 0x14
+#define ABI_IDENT_SHM1 0x15
 #define ABI_FD_DOORBELL 0x0
 #define ABI_FD_DONE 0x1
-#define ABI_FD_STDERR 0x2
+#define ABI_FD_MEM 0x2
 #define ABI_FD_SHARED 0x3
 #define ABI_FD_IMAGE 0x4
 #define ABI_FD_MAPS 0x5
 #define ABI_FD_STATM 0x6
 #define ABI_FD_STATUS 0x7
+#define ABI_FD_SMAPS 0x8
+#define ABI_FD_PAGEMAP 0x9
 #define ABI_EXIT_SHARED 0x62
 #define ABI_EXIT_SIGNAL 0x63
 #define ABI_EXIT_START 0x64
+#define ABI_SECTION_FLAGS 0x1
+#define ABI_SECTION_COUNTERS 0x2
+#define ABI_SECTION_PAGES 0x4
+#define ABI_SECTION_EVENTS 0x8
+#define ABI_SECTION_CHILD 0x10
+#define ABI_SECTION_CONTENTS 0x20
+#define ABI_INCONSISTENT_SIZE 0x10000
+#define ABI_INCONSISTENT_LOCKED 0x20000
+#define ABI_INCONSISTENT_VIEWS 0x40000
+#define ABI_PAGE_PRESENT 0x1
+#define ABI_PAGE_FILE 0x2
+#define ABI_PAGE_GUARD 0x4
+#define ABI_PAGE_WP 0x8
+#define ABI_PAGE_SWAPPED 0x10
 #define ABI_PERM_READ 0x1
 #define ABI_PERM_WRITE 0x2
 #define ABI_PERM_EXEC 0x4
@@ -163,21 +237,46 @@ enum abi_start {
 #define ABI_NAME_OTHER 0x7
 #define ABI_UNCHANGED 0xffffffffULL
 #define ABI_FIRST_NEW_IDENT 0x40
+#define ABI_CONTENT_PAGES 0x400
 #define ABI_PAGE 0x1000
 #define ABI_TOUCH_PAGES 0x20
 #define ABI_TOUCH_OK 0x0
 #define ABI_TOUCH_SIGSEGV 0x1
 #define ABI_TOUCH_SIGBUS 0x2
-#define ABI_OBJECT_MEMFD 0xa
-#define ABI_OBJECT_MEMFD_RO 0xb
-#define ABI_OBJECT_FILE 0xc
-#define ABI_OBJECT_FILE_RO 0xd
-#define ABI_OBJECT_DEVZERO 0xe
-#define ABI_OBJECT_PIPE 0xf
-#define ABI_OBJECT_UFFD0 0x10
-#define ABI_OBJECT_UFFD1 0x11
+#define ABI_FD_OF_MEMFD 0xa
+#define ABI_FD_OF_MEMFD_RO 0xb
+#define ABI_FD_OF_FILE 0xc
+#define ABI_FD_OF_FILE_RO 0xd
+#define ABI_FD_OF_DEVZERO 0xe
+#define ABI_FD_OF_PIPE 0xf
+#define ABI_FD_OF_UFFD0 0x10
+#define ABI_FD_OF_UFFD1 0x11
+#define ABI_FD_OF_UFFD2 0x12
+#define ABI_FD_OF_TMPFS 0x13
+#define ABI_FD_OF_TMPFS_RO 0x14
+#define ABI_FD_OF_EXT4 0x15
+#define ABI_FD_OF_EXT4_RO 0x16
+#define ABI_FD_OF_XFS 0x17
+#define ABI_FD_OF_XFS_RO 0x18
+#define ABI_FD_OF_BTRFS 0x19
+#define ABI_FD_OF_BTRFS_RO 0x1a
+#define ABI_FD_OF_OVERLAY 0x1b
+#define ABI_FD_OF_OVERLAY_RO 0x1c
+#define ABI_FD_OF_RAMFS 0x1d
+#define ABI_FD_OF_PROC 0x1e
+#define ABI_FD_OF_SYSFS 0x1f
+#define ABI_FD_OF_HUGETLB 0x20
+#define ABI_FD_OF_SECRETMEM 0x21
+#define ABI_FD_OF_IOURING 0x22
+#define ABI_FD_OF_PERF 0x23
+#define ABI_FD_OF_BPF 0x24
+#define ABI_FD_OF_PACKET 0x25
 #define ABI_FIRST_OBJECT_FD 0xa
-#define ABI_LAST_OBJECT_FD 0x11
+#define ABI_LAST_OBJECT_FD 0x25
+
+/* VmFlags codes by their bit. */
+#define ABI_CODES "rdwrexshmrmwmemsgdpfloiosrrrdcdelfacnrhtsfwfddsdmmhgnhmgumuwuiursldpgussbtar??"
+#define ABI_NR_CODES 0x27
 
 /* Our numbers of the kernel's interface against the system's headers. */
 #ifdef PROT_NONE
@@ -360,14 +459,131 @@ _Static_assert((UFFDIO_REGISTER_MODE_WP) == 0x2, "UFFDIO_REGISTER_MODE_WP");
 #ifdef UFFDIO_REGISTER_MODE_MINOR
 _Static_assert((UFFDIO_REGISTER_MODE_MINOR) == 0x4, "UFFDIO_REGISTER_MODE_MINOR");
 #endif
+#ifdef UFFDIO_WRITEPROTECT_MODE_WP
+_Static_assert((UFFDIO_WRITEPROTECT_MODE_WP) == 0x1, "UFFDIO_WRITEPROTECT_MODE_WP");
+#endif
+#ifdef UFFDIO_WRITEPROTECT_MODE_DONTWAKE
+_Static_assert((UFFDIO_WRITEPROTECT_MODE_DONTWAKE) == 0x2, "UFFDIO_WRITEPROTECT_MODE_DONTWAKE");
+#endif
+#ifdef MLOCK_ONFAULT
+_Static_assert((MLOCK_ONFAULT) == 0x1, "MLOCK_ONFAULT");
+#endif
+#ifdef MCL_CURRENT
+_Static_assert((MCL_CURRENT) == 0x1, "MCL_CURRENT");
+#endif
+#ifdef MCL_FUTURE
+_Static_assert((MCL_FUTURE) == 0x2, "MCL_FUTURE");
+#endif
+#ifdef MCL_ONFAULT
+_Static_assert((MCL_ONFAULT) == 0x4, "MCL_ONFAULT");
+#endif
+#ifdef MS_ASYNC
+_Static_assert((MS_ASYNC) == 0x1, "MS_ASYNC");
+#endif
+#ifdef MS_INVALIDATE
+_Static_assert((MS_INVALIDATE) == 0x2, "MS_INVALIDATE");
+#endif
+#ifdef MS_SYNC
+_Static_assert((MS_SYNC) == 0x4, "MS_SYNC");
+#endif
+#ifdef PR_SET_THP_DISABLE
+_Static_assert((PR_SET_THP_DISABLE) == 0x29, "PR_SET_THP_DISABLE");
+#endif
+#ifdef PR_SET_MDWE
+_Static_assert((PR_SET_MDWE) == 0x41, "PR_SET_MDWE");
+#endif
+#ifdef PR_SET_MEMORY_MERGE
+_Static_assert((PR_SET_MEMORY_MERGE) == 0x43, "PR_SET_MEMORY_MERGE");
+#endif
+#ifdef RLIMIT_DATA
+_Static_assert((RLIMIT_DATA) == 0x2, "RLIMIT_DATA");
+#endif
+#ifdef RLIMIT_STACK
+_Static_assert((RLIMIT_STACK) == 0x3, "RLIMIT_STACK");
+#endif
+#ifdef RLIMIT_MEMLOCK
+_Static_assert((RLIMIT_MEMLOCK) == 0x8, "RLIMIT_MEMLOCK");
+#endif
+#ifdef RLIMIT_AS
+_Static_assert((RLIMIT_AS) == 0x9, "RLIMIT_AS");
+#endif
+#ifdef MPOL_DEFAULT
+_Static_assert((MPOL_DEFAULT) == 0x0, "MPOL_DEFAULT");
+#endif
+#ifdef MPOL_PREFERRED
+_Static_assert((MPOL_PREFERRED) == 0x1, "MPOL_PREFERRED");
+#endif
+#ifdef MPOL_BIND
+_Static_assert((MPOL_BIND) == 0x2, "MPOL_BIND");
+#endif
+#ifdef MPOL_INTERLEAVE
+_Static_assert((MPOL_INTERLEAVE) == 0x3, "MPOL_INTERLEAVE");
+#endif
+#ifdef MPOL_LOCAL
+_Static_assert((MPOL_LOCAL) == 0x4, "MPOL_LOCAL");
+#endif
+#ifdef MPOL_PREFERRED_MANY
+_Static_assert((MPOL_PREFERRED_MANY) == 0x5, "MPOL_PREFERRED_MANY");
+#endif
+#ifdef MPOL_MF_STRICT
+_Static_assert((MPOL_MF_STRICT) == 0x1, "MPOL_MF_STRICT");
+#endif
+#ifdef MPOL_MF_MOVE
+_Static_assert((MPOL_MF_MOVE) == 0x2, "MPOL_MF_MOVE");
+#endif
+#ifdef MPOL_MF_MOVE_ALL
+_Static_assert((MPOL_MF_MOVE_ALL) == 0x4, "MPOL_MF_MOVE_ALL");
+#endif
+#ifdef SHM_RDONLY
+_Static_assert((SHM_RDONLY) == 0x1000, "SHM_RDONLY");
+#endif
+#ifdef SHM_RND
+_Static_assert((SHM_RND) == 0x2000, "SHM_RND");
+#endif
+#ifdef SHM_REMAP
+_Static_assert((SHM_REMAP) == 0x4000, "SHM_REMAP");
+#endif
+#ifdef SHM_EXEC
+_Static_assert((SHM_EXEC) == 0x8000, "SHM_EXEC");
+#endif
 
 /* What both sides read in memory. */
 struct abi_step {
 	__s64 value;
 	__u32 count;
-	__u32 pad;
+	__u32 size;
+	__u32 data;
+	__u32 sections;
 };
-_Static_assert(sizeof(struct abi_step) == 16, "abi_step");
+_Static_assert(sizeof(struct abi_step) == 24, "abi_step");
+struct abi_counters {
+	__u64 locked;
+	__u64 data;
+	__u64 stack;
+	__u64 exec;
+};
+_Static_assert(sizeof(struct abi_counters) == 32, "abi_counters");
+struct abi_entry {
+	__u64 page;
+	__u64 value;
+};
+_Static_assert(sizeof(struct abi_entry) == 16, "abi_entry");
+struct abi_event {
+	__u32 kind;
+	__u32 fd;
+	__u64 a;
+	__u64 b;
+	__u64 c;
+};
+_Static_assert(sizeof(struct abi_event) == 32, "abi_event");
+struct abi_object {
+	__u32 fd;
+	__u32 ident;
+	__u64 size;
+	__u64 data;
+	__u64 flags;
+};
+_Static_assert(sizeof(struct abi_object) == 32, "abi_object");
 struct abi_record {
 	__u64 start;
 	__u64 end;

@@ -8,13 +8,15 @@
  */
 #include <linux/errno.h>
 #include <linux/falloc.h>
+#include <linux/prctl.h>
+#include <linux/resource.h>
 #include <linux/time.h>
 #include <asm/signal.h>
 #include <asm/sigcontext.h>
 #include <asm/siginfo.h>
 #include <asm/ucontext.h>
 
-#include "executor.h"
+#include "observe.h"
 
 #define ALL_SIGNALS (~0ULL)
 #define TRAPS ((1ULL << (SIGSEGV - 1)) | (1ULL << (SIGBUS - 1)) | (1ULL << (SIGILL - 1)) | \
@@ -22,20 +24,21 @@
 #define RESULTS ((u8 *)SHARED(RESULTS))
 
 extern const char touch_first[], touch_last[], touch_caught[];
-int touch_byte(u64 addr, u64 write);
+int touch_raw(u64 addr, u64 write, u64 tag, volatile u64 *word);
 void signal_return(void);
 
 asm(".text\n"
-    /* int touch_byte(addr, write): 0, or what on_signal() puts in eax. */
-    ".globl touch_byte, touch_first, touch_last, touch_caught\n"
-    "touch_byte:\n"
+    /* int touch_raw(addr, write, tag, word): 0, or what on_signal() puts in eax. */
+    ".globl touch_raw, touch_first, touch_last, touch_caught\n"
+    "touch_raw:\n"
     "	xorl %eax, %eax\n"
     "	testl $1, %esi\n"
     "touch_first:\n"
     "	jnz 1f\n"
-    "	movb (%rdi), %cl\n"
+    "	movq (%rdi), %rdx\n"
+    "	movq %rdx, (%rcx)\n"
     "	ret\n"
-    "1:	lock orb $0, (%rdi)\n"
+    "1:	movq %rdx, (%rdi)\n"
     "touch_last:\n"
     "touch_caught:\n"
     "	ret\n"
@@ -44,7 +47,7 @@ asm(".text\n"
     "	movl $15, %eax\n" /* rt_sigreturn */
     "	syscall\n");
 
-/* A page that a touch cannot reach makes touch_byte() return; any other signal is the end. */
+/* A page that a touch cannot reach makes touch_raw() return; any other signal is the end. */
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
 	struct sigcontext *regs = &((struct ucontext *)context)->uc_mcontext;
@@ -94,20 +97,78 @@ enum {
 #undef X
 };
 
+int touch_word(u64 addr, u64 write, u64 tag)
+{
+	return touch_raw(addr, write, tag, &CTL(WORD));
+}
+
 static s64 touch(u64 addr, u64 pages, u64 access)
 {
 	u64 outcome = 0;
 
 	if (pages > ABI_TOUCH_PAGES)
 		pages = ABI_TOUCH_PAGES;
-	for (u64 i = 0; i < pages; i++)
-		outcome |= (u64)touch_byte(addr + i * ABI_PAGE, access & 1) << 2 * i;
+	addr &= -ABI_PAGE;
+	for (u64 i = 0; i < pages; i++, addr += ABI_PAGE) {
+		u64 tag = ((CTL(CLOCK) & 0x7fff) + 1) << 36 | (addr / ABI_PAGE & ((1ULL << 36) - 1));
+
+		outcome |= (u64)touch_word(addr, access & 1, tag) << 2 * i;
+	}
 	return (s64)outcome;
+}
+
+/* The residency of the first 62 pages, a bit each, or -errno. */
+static s64 mincore(u64 addr, u64 length)
+{
+	u8 *vec = SHARED(TEXT);
+	u64 pages = (length + ABI_PAGE - 1) / ABI_PAGE, bits = 0;
+	s64 err = sys(mincore, addr, length, vec);
+
+	for (u64 i = 0; !err && i < pages && i < 62; i++)
+		bits |= (u64)(vec[i] & 1) << i;
+	return err ? err : (s64)bits;
+}
+
+static s64 set_vma_name(u64 addr, u64 length, u64 name)
+{
+	char *text = SHARED(TEXT);
+
+	memset(text, 0, 100);
+	if (name == 4)
+		memset(text, 'n', 80);
+	else
+		memcpy(text, name == 3 ? "bad[" : name == 2 ? "b" : "a", name == 3 ? 4 : 1);
+	return sys(prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, addr, length, name ? text : 0);
+}
+
+static s64 process_madvise(u64 addr, u64 length, u64 advice, u64 flags)
+{
+	struct {
+		u64 base, length;
+	} range = { addr, length };
+	s64 pid = sys(getpid), fd = sys(pidfd_open, pid), ret;
+
+	if (fd < 0)
+		return fd;
+	ret = sys(process_madvise, fd, &range, 1, advice, flags);
+	sys(close, fd);
+	return ret;
+}
+
+static s64 set_limit(u64 resource, u64 value)
+{
+	struct rlimit64 limit;
+	s64 err = sys(prlimit64, 0, resource, 0, &limit);
+
+	limit.rlim_cur = value;
+	return err ? err : sys(prlimit64, 0, resource, &limit, 0);
 }
 
 static s64 run_call(u64 opcode, const u64 *a)
 {
 	struct uffdio_register reg;
+	struct uffdio_writeprotect protect;
+	u64 v[6] = { 0 };
 
 	switch (opcode) {
 	case OP_touch:
@@ -118,19 +179,41 @@ static s64 run_call(u64 opcode, const u64 *a)
 	case OP_uffd_unregister:
 		reg = (struct uffdio_register){ .range = { a[1], a[2] } };
 		return sys(ioctl, a[0], UFFDIO_UNREGISTER, &reg.range);
+	case OP_uffd_writeprotect:
+		protect = (struct uffdio_writeprotect){ .range = { a[1], a[2] }, .mode = a[3] };
+		return sys(ioctl, a[0], UFFDIO_WRITEPROTECT, &protect);
+	case OP_mincore:
+		return mincore(a[0], a[1]);
+	case OP_set_vma_name:
+		return set_vma_name(a[0], a[1], a[2]);
+	case OP_process_madvise:
+		return process_madvise(a[0], a[1], a[2], a[3]);
+	case OP_setrlimit:
+		return set_limit(a[0], a[1]);
+	case OP_mbind:
+		return sys(mbind, a[0], a[1], a[2], &a[3], 65, a[4]);
+	case OP_fork:
+		return -ENOSYS;
+	case OP_shmat:
+		if (a[0] > 1 || !(a[0] ? CTL(SHM1) : CTL(SHM0)))
+			return -EINVAL;
+		return sys(shmat, (a[0] ? CTL(SHM1) : CTL(SHM0)) - 1, a[1], a[2]);
+	case OP_ftruncate:
+		CTL(RESIZED) = 1;
+		break;
 	case OP_mmap:
 		if (a[3] & MAP_LOCKED)
 			CTL(SAW_LOCKED) = 1;
-		return sys6(__NR_mmap, a[0], a[1], a[2], a[3], a[4], a[5]);
+		break;
+	case OP_mlock:
+	case OP_mlock2:
+	case OP_mlockall:
+		CTL(SAW_LOCKED) = 1;
+		break;
 	}
-	switch (calls[opcode].arity) {
-	case 2:
-		return sys6(calls[opcode].nr, a[0], a[1], 0, 0, 0, 0);
-	case 3:
-		return sys6(calls[opcode].nr, a[0], a[1], a[2], 0, 0, 0);
-	default:
-		return sys6(calls[opcode].nr, a[0], a[1], a[2], a[3], a[4], 0);
-	}
+	for (s64 i = 0; i < calls[opcode].arity; i++)
+		v[i] = a[i];
+	return sys6(calls[opcode].nr, v[0], v[1], v[2], v[3], v[4], v[5]);
 }
 
 /*
@@ -148,6 +231,32 @@ static int only_own(const struct abi_record *r, s64 count)
 			return 0;
 	}
 	return count >= 0;
+}
+
+/* Give the objects that a program may have changed their size and their data again. */
+static void restore_objects(void)
+{
+	const struct abi_object *object = SHARED(OBJECTS);
+	u64 mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+
+	for (; object->fd; object++) {
+		u64 resized = CTL(RESIZED) && object->flags & ABI_OBJECT_RESIZE;
+		u64 seen = CTL(SEEN) >> object->ident & 1, changed = CTL(CHANGED) >> object->ident & 1;
+
+		if (resized)
+			sys(ftruncate, object->fd, object->size);
+		if (object->flags & ABI_OBJECT_PUNCH && (seen || resized))
+			sys(fallocate, object->fd, mode, 0, 1ULL << 40);
+		if (object->flags & ABI_OBJECT_REWRITE && (changed || resized)) {
+			if (object->data < object->size)
+				sys(fallocate, object->fd, mode, object->data, object->size - object->data);
+			for (u64 at = 0; at < object->data; at += ABI_PAGE) {
+				CTL(WORD) = 0xfULL << 52 | (u64)object->ident << 32 | at / ABI_PAGE;
+				sys(pwrite64, object->fd, &CTL(WORD), sizeof(u64), at);
+			}
+		}
+	}
+	CTL(RESIZED) = 0;
 }
 
 /*
@@ -168,12 +277,7 @@ static u32 reset(const struct abi_record *last, u64 count)
 			sys(munmap, gap, end - gap);
 		gap = i < base_count ? BASE[i].end : 0;
 	}
-	for (u64 fd = ABI_OBJECT_MEMFD; fd <= ABI_OBJECT_FILE; fd += ABI_OBJECT_FILE - ABI_OBJECT_MEMFD) {
-		u64 ident = fd == ABI_OBJECT_MEMFD ? ABI_IDENT_MEMFD : ABI_IDENT_FILE;
-
-		if (CTL(PUNCH) >> fd & CTL(SEEN) >> ident & 1)
-			sys(fallocate, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 1ULL << 40);
-	}
+	restore_objects();
 	n = layout_read(SCRATCH, SCRATCH_RECORDS, BASE, base_count);
 	if (n != (s64)base_count || !same_records(SCRATCH, BASE, base_count))
 		return only_own(SCRATCH, n) ? ABI_DIRTY_OWN : ABI_DIRTY_LAYOUT;
@@ -200,6 +304,61 @@ static int shared_intact(const struct abi_record *r, u64 count)
 	return at >= ABI_SHARED_BASE + ABI_SHARED_SIZE;
 }
 
+/* What is written after a step's records; *to moves on. Returns 0 or -errno. */
+static s64 observe(struct abi_step *step, const struct abi_record *r, u64 count, int last, u8 **to,
+		   const u8 *end)
+{
+	u64 total = 0, locked, *word;
+	struct abi_counters *counters;
+	s64 n;
+	int same;
+
+	for (u64 i = 0; i < count; i++)
+		total += (r[i].end - r[i].start) / ABI_PAGE;
+	if (total != step->size)
+		step->sections |= ABI_INCONSISTENT_SIZE;
+	if (CTL(FULL)) {
+		if (*to + count * sizeof(u64) + sizeof(*counters) + 2 * sizeof(u64) > end)
+			return -ENOSPC;
+		n = observe_flags((u64 *)*to, r, count, &same, &locked);
+		if (n < 0)
+			return n;
+		*to += count * sizeof(u64);
+		counters = (struct abi_counters *)*to;
+		n = observe_counters(counters);
+		if (n < 0)
+			return n;
+		*to += sizeof(*counters);
+		if (!same)
+			step->sections |= ABI_INCONSISTENT_VIEWS;
+		if (counters->locked != locked)
+			step->sections |= ABI_INCONSISTENT_LOCKED;
+		word = (u64 *)*to;
+		*to += sizeof(u64);
+		n = observe_pages((struct abi_entry *)*to, (end - *to) / sizeof(struct abi_entry), r,
+				  count);
+		if (n < 0)
+			return n;
+		*word = n;
+		*to += n * sizeof(struct abi_entry);
+		step->sections |= ABI_SECTION_FLAGS | ABI_SECTION_COUNTERS | ABI_SECTION_PAGES;
+	}
+	if (last) {
+		if (*to + sizeof(u64) > end)
+			return -ENOSPC;
+		word = (u64 *)*to;
+		*to += sizeof(u64);
+		n = observe_contents((struct abi_entry *)*to, (end - *to) / sizeof(struct abi_entry), r,
+				     count);
+		if (n < 0)
+			return n;
+		*word = n;
+		*to += n * sizeof(struct abi_entry);
+		step->sections |= ABI_SECTION_CONTENTS;
+	}
+	return 0;
+}
+
 /* Run the program at w, n calls; its trace goes to out, up to end. Returns the word after it. */
 static const u64 *run_program(const u64 *w, u64 n, u8 *out, const u8 *end,
 			      struct abi_result *result)
@@ -213,7 +372,8 @@ static const u64 *run_program(const u64 *w, u64 n, u8 *out, const u8 *end,
 		struct abi_step *step = (struct abi_step *)(out + at);
 		struct abi_record *records = (struct abi_record *)(step + 1);
 		u64 opcode = *w;
-		s64 count;
+		s64 count, err, size;
+		u8 *to;
 
 		if (opcode >= ABI_NR_CALLS)
 			fail(START_REQUEST, EINVAL);
@@ -223,11 +383,11 @@ static const u64 *run_program(const u64 *w, u64 n, u8 *out, const u8 *end,
 			continue;
 		}
 		CTL(CALL) = i;
+		CTL(CLOCK) = i;
 		CTL(BEATS)++;
 		CTL(PHASE) = ABI_PHASE_CALL;
 		step->value = run_call(opcode, w - calls[opcode].arity);
 		CTL(PHASE) = ABI_PHASE_LAYOUT;
-		step->pad = 0;
 		count = layout_read(records, (end - (u8 *)records) / sizeof(*records), prev, prev_count);
 		if (count == -ENOSPC) {
 			result->status = ABI_RESULT_TOO_LARGE;
@@ -237,15 +397,28 @@ static const u64 *run_program(const u64 *w, u64 n, u8 *out, const u8 *end,
 			fail(START_LAYOUT, count);
 		if (!shared_intact(records, count))
 			fail(START_REPLACED, 0);
-		at += sizeof(*step);
+		size = layout_vm_size();
+		step->size = size;
+		step->data = size >> 32;
+		step->sections = 0;
+		to = (u8 *)(records + count);
 		if ((u64)count == prev_count && same_records(records, prev, count)) {
 			step->count = ABI_UNCHANGED;
+			to = (u8 *)records;
+			records = (struct abi_record *)prev;
 		} else {
 			step->count = count;
-			prev = records;
-			prev_count = count;
-			at += count * sizeof(*records);
 		}
+		err = observe(step, records, count, i + 1 == n, &to, end);
+		if (err == -ENOSPC) {
+			result->status = ABI_RESULT_TOO_LARGE;
+			continue;
+		}
+		if (err < 0)
+			fail(START_LAYOUT, err);
+		prev = records;
+		prev_count = count;
+		at = to - out;
 		CTL(PARTIAL) = at;
 	}
 	if (CTL(IDENT_OVERFLOW))
@@ -278,6 +451,7 @@ static void run_batch(void)
 		struct abi_result result = { .offset = out };
 
 		CTL(PARTIAL) = 0;
+		CTL(FULL) = !!(flags & ABI_FLAG_FULL);
 		w = run_program(w + 1, calls_here, RESULTS + out, end, &result);
 		if (result.status == ABI_RESULT_TOO_LARGE && out) {
 			CTL(STOPPED) = 1;

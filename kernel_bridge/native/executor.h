@@ -16,6 +16,13 @@ void fail(u64 step, s64 err) __attribute__((noreturn));
 void exec_self(void) __attribute__((noreturn));
 int same_records(const struct abi_record *a, const struct abi_record *b, u64 count);
 
+void *memset(void *to, int c, unsigned long n);
+void *memcpy(void *to, const void *from, unsigned long n);
+
+/*
+ * Access a word: write `tag` to it, or read it into CTL(WORD). Returns ABI_TOUCH_*.
+ */
+int touch_word(u64 addr, u64 write, u64 tag);
 /* Catch what a touch may raise. */
 void catch_signals(void);
 /* Go on with a batch, or wait for one. */

@@ -50,7 +50,7 @@ static u16 name_class(const char *name, u64 length)
 }
 
 /* The ident of an object; a new object gets the next one. */
-static u32 ident_of(u64 dev, u64 ino)
+static u32 ident_of(u64 dev, u64 ino, int shared)
 {
 	struct ident *table = SHARED(IDENTS);
 	u64 count = CTL(IDENTS);
@@ -60,6 +60,8 @@ static u32 ident_of(u64 dev, u64 ino)
 	for (u32 i = 1; i <= ABI_LAST_FIXED_IDENT; i++) {
 		if (table[i].ino == ino && table[i].dev == dev) {
 			CTL(SEEN) |= 1ULL << i;
+			if (shared)
+				CTL(CHANGED) |= 1ULL << i;
 			return i;
 		}
 	}
@@ -114,8 +116,9 @@ static s64 read_query(struct abi_record *out, u64 capacity, const struct abi_rec
 		r->start = q.start;
 		r->end = q.end;
 		r->offset = q.offset;
-		r->ident = ident_of((u64)q.dev_major << 32 | q.dev_minor, q.inode);
 		r->perms = q.vma_flags & QUERY_PERMS;
+		r->ident = ident_of((u64)q.dev_major << 32 | q.dev_minor, q.inode,
+				    r->perms & ABI_PERM_SHARED);
 		while (prev < prev_end && prev->start < q.start)
 			prev++;
 		if (r->ident) {
@@ -151,7 +154,7 @@ static const char *hex(const char *p, u64 *value)
 }
 
 /* One line of maps, without its newline: "start-end rwxp offset major:minor inode   name". */
-static void parse_line(const char *p, const char *end, struct abi_record *r)
+void layout_parse(const char *p, const char *end, struct abi_record *r)
 {
 	u64 major, minor, ino = 0;
 
@@ -167,7 +170,7 @@ static void parse_line(const char *p, const char *end, struct abi_record *r)
 		ino = ino * 10 + (u64)(*p - '0');
 	while (p < end && *p == ' ')
 		p++;
-	r->ident = ident_of(major << 32 | minor, ino);
+	r->ident = ident_of(major << 32 | minor, ino, r->perms & ABI_PERM_SHARED);
 	r->name = name_class(p, end - p);
 }
 
@@ -196,7 +199,7 @@ static s64 read_maps(struct abi_record *out, u64 capacity)
 				break;
 			if (n == capacity)
 				return -ENOSPC;
-			parse_line(from, end, out + n);
+			layout_parse(from, end, out + n);
 			from = end + 1;
 			/* [vsyscall] is not part of any address space, and is the last line. */
 			if (out[n].start >> 63)
@@ -238,6 +241,12 @@ s64 layout_open(void)
 		err = open_as("/proc/self/statm", ABI_FD_STATM);
 	if (!err)
 		err = open_as("/proc/self/status", ABI_FD_STATUS);
+	if (!err)
+		err = open_as("/proc/self/smaps", ABI_FD_SMAPS);
+	if (!err)
+		err = open_as("/proc/self/pagemap", ABI_FD_PAGEMAP);
+	if (!err)
+		err = open_as("/proc/self/mem", ABI_FD_MEM);
 	if (err)
 		return err;
 	CTL(USED_READER) = ABI_READER_MAPS;
@@ -274,6 +283,7 @@ void layout_forget(void)
 {
 	CTL(IDENTS) = 0;
 	CTL(SEEN) = 0;
+	CTL(CHANGED) = 0;
 	CTL(IDENT_OVERFLOW) = 0;
 }
 

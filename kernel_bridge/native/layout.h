@@ -23,6 +23,9 @@ struct ident {
 s64 layout_read(struct abi_record *out, u64 capacity, const struct abi_record *prev,
 		u64 prev_count);
 
+/* Parse one line of maps, without its newline. */
+void layout_parse(const char *p, const char *end, struct abi_record *r);
+
 /* Open what layout_read() and the counters read, and choose the reader. Returns 0 or -errno. */
 s64 layout_open(void);
 

@@ -28,7 +28,7 @@ asm(".text\n"
     "	call start\n"
     "	ud2\n");
 
-/* The compiler may call these. */
+/* The compiler may call these too. */
 void *memcpy(void *to, const void *from, unsigned long n)
 {
 	void *ret = to;
@@ -158,8 +158,8 @@ static void open_descriptors(void)
 
 	if (err)
 		fail(START_PROC, err);
-	CTL(UFFD0) = -open_uffd(ABI_OBJECT_UFFD0);
-	CTL(UFFD1) = -open_uffd(ABI_OBJECT_UFFD1);
+	CTL(UFFD0) = -open_uffd(ABI_FD_OF_UFFD0);
+	CTL(UFFD1) = -open_uffd(ABI_FD_OF_UFFD1);
 }
 
 /*
@@ -196,11 +196,8 @@ static void protect(void)
 /* The objects' device and inode numbers, as layouts show them. */
 static void learn_idents(void)
 {
-	static const struct {
-		u8 fd, ident;
-	} objects[] = { { ABI_OBJECT_MEMFD, ABI_IDENT_MEMFD },
-			{ ABI_OBJECT_FILE, ABI_IDENT_FILE },
-			{ ABI_OBJECT_DEVZERO, ABI_IDENT_DEVZERO } };
+	const struct abi_object *object = SHARED(OBJECTS);
+	const struct ident *table = SHARED(IDENTS);
 	s64 err, at;
 
 	memset(SHARED(IDENTS), 0, ABI_IDENTS_SIZE);
@@ -209,14 +206,17 @@ static void learn_idents(void)
 		err = layout_learn(ABI_SHARED_BASE, ABI_IDENT_SHARED);
 	if (err)
 		fail(START_PLACES, err);
-	for (u64 i = 0; i < sizeof(objects) / sizeof(objects[0]); i++) {
-		if (!(CTL(OBJECTS) >> objects[i].fd & 1))
+	for (; object->fd; object++) {
+		u64 length = object->size ? object->size : ABI_PAGE;
+		u64 type = object->flags & ABI_OBJECT_SHARED ? MAP_SHARED : MAP_PRIVATE;
+
+		if (!object->ident || table[object->ident].ino)
 			continue;
-		at = sys(mmap, 0, ABI_PAGE, PROT_READ, MAP_PRIVATE, objects[i].fd, 0);
+		at = sys(mmap, 0, length, PROT_READ, type, object->fd, 0);
 		if (at < 0 && at > -4096)
 			fail(START_PLACES, at);
-		err = layout_learn(at, objects[i].ident);
-		sys(munmap, at, ABI_PAGE);
+		err = layout_learn(at, object->ident);
+		sys(munmap, at, length);
 		if (err)
 			fail(START_PLACES, err);
 	}

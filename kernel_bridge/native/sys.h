@@ -21,6 +21,9 @@ typedef __s64 s64;
 #ifndef __NR_mseal
 #define __NR_mseal 462
 #endif
+#ifndef __NR_process_madvise
+#define __NR_process_madvise 440
+#endif
 
 static inline s64 sys6(u64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 {

@@ -1,0 +1,159 @@
+"""What a step shows besides its result and the layout, as `abi.trace` sections. Changes nothing."""
+
+from typing import Final
+
+from abi.consts import PAGE_SHIFT, TOUCH_SIGBUS, TOUCH_SIGSEGV
+from abi.trace import (
+    CODES,
+    CONTENT_PAGES,
+    COUNT,
+    COUNTERS,
+    ENTRY,
+    PAGE_FILE,
+    PAGE_GUARD,
+    PAGE_PRESENT,
+)
+from abi.wire import IDENT_IMAGE, IDENT_SHARED
+from model import flags as vm
+from model.flags import (
+    VM_EXEC,
+    VM_GROWSDOWN,
+    VM_IO,
+    VM_LOCKED,
+    VM_PFNMAP,
+    VM_READ,
+    VM_SHADOW_STACK,
+    VM_SHARED,
+    VM_UFFD_MINOR,
+    VM_UFFD_MISSING,
+    VM_WRITE,
+)
+from model.space import PTE_ANON, PTE_FILE, PTE_GUARD, PTE_KIND, PTE_WORD, AddressSpace
+from model.vma import Vma
+
+#: VM_* bit -> bit of a flags word.
+_BITS: Final = tuple((vm.CODES[code], 1 << i) for i, code in enumerate(CODES) if code in vm.CODES)
+_ENTRY_WORD: Final = 8
+
+
+def data_and_stack(space: AddressSpace) -> int:
+    """VmData + VmStk (pages; mm/mmap.c: vm_stat_account())."""
+    total = 0
+    for vma in space.vmas:
+        flags = vma.flags
+        if flags & VM_GROWSDOWN or flags & (VM_WRITE | VM_SHARED) == VM_WRITE:
+            total += vma.end - vma.start
+    return total >> PAGE_SHIFT
+
+
+def flags_section(space: AddressSpace) -> bytes:
+    """VmFlags of every VMA."""
+    return b"".join([COUNT.pack(_word(vma.flags)) for vma in space.vmas])
+
+
+def _word(flags: int, _known: dict[int, int] = {}) -> int:  # noqa: B006  # a cache
+    word = _known.get(flags)
+    if word is None:
+        word = _known[flags] = sum(bit for flag, bit in _BITS if flags & flag)
+    return word
+
+
+def counters_section(space: AddressSpace) -> bytes:
+    """VmLck, VmData, VmStk, VmExe + VmLib (mm/mmap.c: vm_stat_account())."""
+    data = stack = executable = 0
+    for vma in space.vmas:
+        flags, pages = vma.flags, vma.end - vma.start >> PAGE_SHIFT
+        if flags & (VM_EXEC | VM_WRITE | VM_GROWSDOWN) == VM_EXEC:
+            executable += pages
+        elif flags & (VM_GROWSDOWN | VM_SHADOW_STACK):
+            stack += pages
+        elif flags & (VM_WRITE | VM_SHARED | VM_GROWSDOWN) == VM_WRITE:
+            data += pages
+    return COUNTERS.pack(space.locked_vm, data, stack, executable)
+
+
+def pages_section(space: AddressSpace) -> bytes:
+    """The page table entries of every VMA whose contents are compared."""
+    entries = []
+    for vma in space.vmas:
+        if is_opaque(space, vma):
+            continue
+        for page in sorted(space.pages_of(vma.start, vma.end)):
+            held = space.ptes[page]
+            kind = held & PTE_KIND
+            if kind == PTE_GUARD:
+                entries.append(ENTRY.pack(page, PAGE_GUARD))
+            elif kind == PTE_ANON:
+                entries.append(ENTRY.pack(page, PAGE_PRESENT | held >> PTE_WORD << _ENTRY_WORD))
+            elif vma.file and vma.file.inode.resident:
+                word = vma.file.inode.word(vma.page_offset(page << PAGE_SHIFT))
+                entry = PAGE_PRESENT | PAGE_FILE | word << _ENTRY_WORD
+                entries.append(ENTRY.pack(page, entry))
+    return COUNT.pack(len(entries)) + b"".join(entries)
+
+
+def contents_section(space: AddressSpace) -> bytes:
+    """What reading every page gives, in address order, up to CONTENT_PAGES pages."""
+    entries: list[bytes] = []
+    budget = CONTENT_PAGES
+    for vma in space.vmas:
+        if is_opaque(space, vma):
+            continue
+        first = vma.start >> PAGE_SHIFT
+        last = min(vma.end >> PAGE_SHIFT, first + budget)
+        budget -= last - first
+        if _reads_as_zero(vma):
+            pages = sorted(space.pages_of(vma.start, last << PAGE_SHIFT))
+        else:
+            pages = list(range(first, last))
+        for page in pages:
+            value = _reading(space, vma, page)
+            if value:
+                entries.append(ENTRY.pack(page, value))
+        if not budget:
+            break
+    return COUNT.pack(len(entries)) + b"".join(entries)
+
+
+def _reads_as_zero(vma: Vma) -> bool:
+    """A page of it without an entry reads as zero."""
+    return vma.anonymous and not vma.flags & VM_UFFD_MISSING
+
+
+def _reading(space: AddressSpace, vma: Vma, page: int) -> int:
+    """The entry for a page that is read: its word, or how it fails; what is not readable is read as ptrace does, whose
+    failures look alike."""
+    held = space.ptes.get(page, 0)
+    kind = held & PTE_KIND
+    readable = vma.flags & VM_READ
+    if kind == PTE_GUARD or (not readable and vma.flags & (VM_IO | VM_PFNMAP)):
+        return TOUCH_SIGSEGV
+    if kind == PTE_ANON:
+        return held >> PTE_WORD << _ENTRY_WORD
+    bad = TOUCH_SIGBUS if readable else TOUCH_SIGSEGV
+    if vma.file is None or vma.anonymous:
+        return bad if vma.flags & VM_UFFD_MISSING else 0
+    inode = vma.file.inode
+    index = vma.page_offset(page << PAGE_SHIFT)
+    if kind != PTE_FILE:
+        if index >= inode.pages:
+            return bad
+        if inode.shmem and vma.flags & (
+            VM_UFFD_MINOR if index in inode.cached else VM_UFFD_MISSING
+        ):
+            return bad
+    return inode.word(index) << _ENTRY_WORD
+
+
+def is_opaque(space: AddressSpace, vma: Vma) -> bool:
+    """It is the executor's own, or of an object whose contents are not compared."""
+    if vma.file and (
+        vma.file.inode.ident in (IDENT_IMAGE, IDENT_SHARED) or not vma.file.inode.contents
+    ):
+        return True
+    return any(own.start <= vma.start and vma.end <= own.end for own in space.environment.initial)
+
+
+def locked_pages(space: AddressSpace) -> int:
+    """The pages of all locked VMAs; VmLck unless the kernel has lost count."""
+    return sum(v.end - v.start for v in space.vmas if v.flags & VM_LOCKED) >> PAGE_SHIFT
