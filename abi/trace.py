@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from errno import errorcode
 from typing import Final
 
-from abi.calls import Call, Touch
+from abi.calls import Call, Mincore, Touch
 from abi.consts import PAGE
 
 #: Raw result (a signed word: -errno for an error), number of records or UNCHANGED, VmSize and VmData + VmStk (pages),
@@ -71,6 +71,8 @@ CODES: Final = (
     "sl", "dp", "gu", "ss", "bt", "ar", "??",
 )  # fmt: skip
 
+#: Most pages whose residency the outcome of mincore has.
+MINCORE_PAGES: Final = 62
 #: Most pages whose contents are read after a program, in address order.
 CONTENT_PAGES: Final = 1024
 
@@ -242,11 +244,14 @@ def _step(reader: _Reader, layout: Layout) -> Step:
 
 
 def describe(call: Call, value: int) -> str:
-    """A raw result as strace would print it: an address, a number, `-1 ENOMEM`, or a touch's pages."""
+    """A raw result as strace would print it: an address, a number, `-1 ENOMEM`; of touch and mincore, the pages."""
     if isinstance(call, Touch):
         pages = min(call.pages, 32)
         names = ("ok", "SEGV", "BUS", "?")
         return " ".join(names[value >> 2 * i & 3] for i in range(pages)) or "nothing"
     if -4096 < value < 0:
         return f"-1 {errorcode.get(-value, str(-value))}"
+    if isinstance(call, Mincore):
+        pages = min(-(-call.length // PAGE), MINCORE_PAGES)
+        return f"[{''.join(str(value >> i & 1) for i in range(pages))}]"
     return hex(value & (1 << 64) - 1) if value >= PAGE or value < 0 else str(value)

@@ -23,21 +23,23 @@ from fuzz.odds import (
     ADVICE,
     ANON,
     BAD_FDS,
+    BITS,
     BYTES,
     EDGES,
     EXTRA_FLAGS,
     FILE,
-    FLAG_BITS,
     KINDS,
     MREMAP_FLAGS,
+    OTHERS,
     PAGES,
-    PROT_BITS,
     PROTS,
     SMALL,
     SPANS,
     UFFD_MODES,
+    USUAL,
     WILD_ADDRESSES,
     WILD_LENGTHS,
+    WILD_NUMBERS,
     WILD_OFFSETS,
     WILD_PAGES,
     ZERO,
@@ -385,6 +387,10 @@ class Aim:
 
     # The other arguments.
 
+    def usual(self, kind: Kind) -> int:
+        """A value that arguments of this kind usually have (`odds.USUAL`)."""
+        return self.pick(USUAL[kind])
+
     def prot(self) -> int:
         """A protection; most often one that a page is used with."""
         return self.pick(PROTS)
@@ -455,12 +461,9 @@ class Aim:
             return self._wild_address(value)
         if kind is Kind.LENGTH:
             return self._wild_length(value)
-        if kind is Kind.PROT:
-            return self._toggle(value, PROT_BITS)
-        if kind is Kind.MAP_FLAGS:
-            return self._toggle(value, FLAG_BITS)
-        if kind is Kind.MREMAP_FLAGS:
-            return value ^ 1 << self.pick((0, 0, 1, 1, 2, 2, 2, 3, 31, 32))
+        bits = BITS.get(kind)
+        if bits:
+            return self._toggle(value, bits)
         if kind is Kind.ADVICE:
             return self._wild_advice(value)
         if kind is Kind.FD:
@@ -469,9 +472,10 @@ class Aim:
             return value ^ PAGE if self.random() < 0.4 else self.pick(WILD_OFFSETS)
         if kind is Kind.PAGES:
             return self.pick(WILD_PAGES)
-        if kind is Kind.UFFD_MODE:
-            return value ^ 1 << self.pick((0, 0, 1, 1, 2, 3, 4, 63))
-        return self._getrandbits(64)
+        if kind is Kind.NUMBER:
+            return value + self.pick((1, -1)) if self.random() < 0.3 else self.pick(WILD_NUMBERS)
+        others = OTHERS.get(kind)
+        return self.pick(others) if others else self._getrandbits(64)
 
     def _wild_address(self, value: int) -> int:
         draw = self.random()

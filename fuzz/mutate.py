@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 
-from abi.calls import SIGNATURES, Call, Kind, Madvise, Mprotect, Mremap, Program, arguments, build
+from abi.calls import CALLS, SIGNATURES, Call, Kind, Mmap, Mremap, Program, arguments, build
 from abi.consts import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, PAGE, WORD
 from abi.environment import Geometry, Object
 from fuzz.aim import Aim, Run
 from fuzz.encode import MAX_CALLS
 from fuzz.generate import SEQUELS, draw_call, follow, move, spoil, touch_vma
+from fuzz.odds import USUAL
 from fuzz.statistics import Statistics
 
 #: Changes the calls ahead, the next one first; may step calls itself.
@@ -26,7 +27,12 @@ Edit = Callable[[Aim, list[Call]], None]
 MENDED: Final = 0.6
 #: Programs longer than this only shrink.
 _LONG: Final = 24
-_AIMED: Final = (Mremap, Mprotect, Madvise)
+#: Calls about a range that exists, and the places of its start and its length among the arguments.
+_AIMED: Final = {
+    cls: (names.index("addr"), names.index("length"))
+    for cls in CALLS
+    if cls is not Mmap and {"addr", "length"} <= set(names := [name for name, _ in SIGNATURES[cls]])
+}
 _EDITS: Final = (1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 6)
 
 
@@ -104,16 +110,18 @@ def mend(aim: Aim, call: Call) -> Call:
 
     Without this, programs lose their targets edit by edit, and end up failing at once.
     """
-    if not isinstance(call, _AIMED) or not aim.vmas:
+    places = _AIMED.get(type(call))
+    if not (places or isinstance(call, Mremap)) or not aim.vmas:
         return call
-    addr = call.addr
+    words = list(arguments(call))
+    addr = words[places[0] if places else 0]
     if any(vma.start <= addr < vma.end for vma in aim.vmas) or aim.chance(1 - MENDED):
         return call
     start, length = aim.span()
-    if isinstance(call, Mprotect):
-        return Mprotect(start, length, call.prot)
-    if isinstance(call, Madvise):
-        return Madvise(start, length, call.advice)
+    if not isinstance(call, Mremap):
+        assert places
+        words[places[0]], words[places[1]] = start, length
+        return build(type(call), words)
     if call.old_len != call.new_len:
         return Mremap(start, length, call.new_len, call.flags, call.new_addr)
     return Mremap(start, length, length, call.flags, aim.target(start, length))
@@ -197,18 +205,14 @@ def toggle(aim: Aim, ahead: list[Call]) -> None:
 
 
 def redraw(aim: Aim, ahead: list[Call]) -> None:
-    """A usual protection, advice or mode in place of what is there."""
+    """A usual protection, advice, mode, policy or other choice in place of what is there."""
     if not ahead:
         return
     call = ahead[0]
     words = list(arguments(call))
     for i, (_, kind) in enumerate(SIGNATURES[type(call)]):
-        if kind is Kind.PROT:
-            words[i] = aim.prot()
-        elif kind is Kind.ADVICE:
-            words[i] = aim.advice()
-        elif kind is Kind.UFFD_MODE:
-            words[i] = aim.uffd_mode()
+        if kind in USUAL and kind is not Kind.MREMAP_FLAGS:
+            words[i] = aim.usual(kind)
     ahead[0] = build(type(call), words)
 
 
@@ -217,7 +221,7 @@ def stretch(aim: Aim, ahead: list[Call]) -> None:
     if not ahead:
         return
     call = ahead[0]
-    length = aim.extent(arguments(call)[1 if _begins_with_fd(call) else 0])
+    length = aim.extent(next((w for w, kind in _kinds(call) if kind is Kind.ADDRESS), 0))
     if isinstance(call, Mremap) and call.old_len == call.new_len and aim.chance(0.7):
         ahead[0] = Mremap(call.addr, length, length, call.flags, call.new_addr)
     else:
@@ -252,21 +256,14 @@ def spoil_next(aim: Aim, ahead: list[Call]) -> None:
         ahead[0] = spoil(aim, ahead[0])
 
 
-_CHOICES: Final = frozenset(
-    {
-        Kind.PROT,
-        Kind.MAP_FLAGS,
-        Kind.MREMAP_FLAGS,
-        Kind.ADVICE,
-        Kind.UFFD_MODE,
-        Kind.ACCESS,
-        Kind.FD,
-    }
-)
+#: What is chosen rather than measured.
+_CHOICES: Final = frozenset(Kind) - {Kind.ADDRESS, Kind.LENGTH, Kind.OFFSET, Kind.PAGES}
 
 
-def _begins_with_fd(call: Call) -> bool:
-    return SIGNATURES[type(call)][0][1] is Kind.FD
+def _kinds(call: Call) -> list[tuple[int, Kind]]:
+    """The arguments of `call`, each with its kind."""
+    signature = SIGNATURES[type(call)]
+    return [(word, kind) for word, (_, kind) in zip(arguments(call), signature, strict=True)]
 
 
 def _edit_argument(

@@ -3,8 +3,10 @@
 Usual values come first; the WILD ones and the BITS are what an argument is spoiled with. Knows no space.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
+from abi.calls import Kind
 from abi.consts import (
     FD_NAMES,
     MADV_NAMES,
@@ -26,10 +28,24 @@ from abi.consts import (
     MAP_SHARED_VALIDATE,
     MAP_STACK,
     MAP_SYNC,
+    MLOCK_ONFAULT,
+    MPOL_BIND,
+    MPOL_DEFAULT,
+    MPOL_INTERLEAVE,
+    MPOL_LOCAL,
+    MPOL_MF_MOVE,
+    MPOL_MF_MOVE_ALL,
+    MPOL_MF_STRICT,
+    MPOL_PREFERRED,
+    MPOL_PREFERRED_MANY,
     MREMAP_DONTUNMAP,
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
+    MS_ASYNC,
+    MS_INVALIDATE,
+    MS_SYNC,
     PAGE,
+    PRCTL_NAMES,
     PROT_EXEC,
     PROT_GROWSDOWN,
     PROT_GROWSUP,
@@ -37,9 +53,17 @@ from abi.consts import (
     PROT_READ,
     PROT_SEM,
     PROT_WRITE,
+    RESOURCE_NAMES,
+    SHM_EXEC,
+    SHM_RDONLY,
+    SHM_REMAP,
+    SHM_RND,
     UFFDIO_REGISTER_MODE_MINOR,
     UFFDIO_REGISTER_MODE_MISSING,
     UFFDIO_REGISTER_MODE_WP,
+    UFFDIO_WRITEPROTECT_MODE_DONTWAKE,
+    UFFDIO_WRITEPROTECT_MODE_WP,
+    VMA_NAMES,
     WORD,
 )
 
@@ -155,6 +179,67 @@ UFFD_MODES: Final = (
     UFFDIO_REGISTER_MODE_WP,
     UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP,
     UFFDIO_REGISTER_MODE_MINOR,
+)
+#: What an argument of a kind is usually; kinds whose usual values depend on the space are drawn by `fuzz.aim`.
+USUAL: Final[Mapping[Kind, tuple[int, ...]]] = {
+    Kind.PROT: PROTS,
+    Kind.ADVICE: ADVICE,
+    Kind.MREMAP_FLAGS: MREMAP_FLAGS,
+    Kind.UFFD_MODE: UFFD_MODES,
+    Kind.LOCK_FLAGS: (0, MLOCK_ONFAULT, MLOCK_ONFAULT),
+    Kind.MCL_FLAGS: (1, 1, 2, 2, 3, 5, 6, 7),
+    Kind.SYNC_FLAGS: (MS_SYNC, MS_SYNC, MS_ASYNC, 0, MS_INVALIDATE, MS_SYNC | MS_INVALIDATE),
+    Kind.NAME: (1, 1, 1, 2, 2, 0, 0),
+    Kind.PRCTL: tuple(PRCTL_NAMES.values()),
+    Kind.RESOURCE: tuple(RESOURCE_NAMES.values()),
+    Kind.UFFD_WP_MODE: (
+        *(UFFDIO_WRITEPROTECT_MODE_WP,) * 3,
+        0,
+        0,
+        UFFDIO_WRITEPROTECT_MODE_DONTWAKE,
+    ),
+    Kind.POLICY: (
+        *(MPOL_DEFAULT, MPOL_PREFERRED, MPOL_BIND, MPOL_BIND, MPOL_INTERLEAVE, MPOL_LOCAL),
+        MPOL_PREFERRED_MANY,
+    ),
+    Kind.BIND_FLAGS: (0, 0, 0, MPOL_MF_STRICT, MPOL_MF_MOVE, MPOL_MF_STRICT | MPOL_MF_MOVE),
+    Kind.SHM_FLAGS: (0, 0, SHM_RDONLY, SHM_RND, SHM_EXEC, SHM_REMAP, SHM_REMAP | SHM_RND),
+}
+#: Bits that are toggled in an argument of a kind; the last ones mean nothing to the kernel.
+BITS: Final[Mapping[Kind, tuple[int, ...]]] = {
+    Kind.PROT: PROT_BITS,
+    Kind.MAP_FLAGS: FLAG_BITS,
+    Kind.MREMAP_FLAGS: (*(1, 2) * 2, *(4,) * 3, 8, 1 << 31, 1 << 32),
+    Kind.UFFD_MODE: (1, 1, 2, 2, 4, 8, 16, 1 << 63),
+    Kind.LOCK_FLAGS: (*(MLOCK_ONFAULT,) * 3, 2, 1 << 31, 1 << 32),
+    Kind.MCL_FLAGS: (*(1, 2, 4) * 2, 8, 1 << 31, 1 << 32),
+    Kind.SYNC_FLAGS: (*(MS_ASYNC, MS_INVALIDATE, MS_SYNC) * 2, 8, 1 << 31, 1 << 32),
+    Kind.UFFD_WP_MODE: (*(1, 2) * 2, 4, 1 << 63),
+    Kind.BIND_FLAGS: (*(MPOL_MF_STRICT, MPOL_MF_MOVE) * 2, MPOL_MF_MOVE_ALL, 8, 1 << 31, 1 << 32),
+    Kind.SHM_FLAGS: (*(SHM_RDONLY, SHM_RND, SHM_REMAP, SHM_EXEC) * 2, 1, 0x800, 1 << 31),
+}
+#: Other values of arguments that are one of a few. The last policies have a mode flag (linux/mempolicy.h: MPOL_F_*).
+OTHERS: Final[Mapping[Kind, tuple[int, ...]]] = {
+    Kind.NAME: tuple(VMA_NAMES.values()),
+    Kind.PRCTL: tuple(PRCTL_NAMES.values()),
+    Kind.RESOURCE: tuple(RESOURCE_NAMES.values()),
+    Kind.POLICY: (*range(8), 8, MPOL_BIND | 1 << 15, MPOL_BIND | 1 << 14, MPOL_BIND | 1 << 13),
+}
+#: Small numbers: pages, nodes, keys, switches, reserved flags; and some with high bits.
+WILD_NUMBERS: Final = (
+    *(0, 1) * 2,
+    2,
+    3,
+    4,
+    8,
+    16,
+    63,
+    64,
+    1 << 31,
+    1 << 32,
+    1 << 52,
+    1 << 63,
+    WORD,
 )
 #: How many VMAs a span covers.
 SPANS: Final = (1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 4, 5)

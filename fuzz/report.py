@@ -1,14 +1,17 @@
 """Divergences and replays as text: the program, both results, and the layouts drawn page by page."""
 
-from typing import Any
+from typing import Any, Final
 
-from abi.calls import Call, Mmap, Mremap, Program, Touch
+from abi.calls import Brk, Call, Kind, Mmap, Mremap, ProcessMadvise, Program, Shmat, Touch
 from abi.consts import PAGE
 from abi.environment import Environment, Geometry
-from abi.program import format_address, format_call
+from abi.program import format_address, format_call, format_word
 from abi.trace import FIRST_NEW_IDENT, Layout, Mapping, describe
 from fuzz.compare import Divergence
 from fuzz.drawing import describe_object, draw
+
+#: Calls whose result is an address.
+_ADDRESS_GIVING: Final = (Mmap, Mremap, Brk, Shmat)
 
 
 def report(
@@ -97,9 +100,12 @@ def object_names(environment: Environment) -> dict[int, str]:
 
 def result_text(call: Call, value: int, geometry: Geometry) -> str:
     """A result as people write it: errnos by name, addresses relative to an anchor."""
-    if isinstance(call, Mmap | Mremap) and not -4096 < value < 0:
+    failed = -4096 < value < 0
+    if isinstance(call, _ADDRESS_GIVING) and not failed:
         return format_address(value & (1 << 64) - 1, geometry)
-    if isinstance(call, Touch) and -4096 < value < 0:
+    if isinstance(call, ProcessMadvise) and not failed:
+        return format_word(value, Kind.LENGTH, geometry)
+    if isinstance(call, Touch) and failed:
         return f"-1 ({value})"
     return describe(call, value)
 

@@ -3,9 +3,20 @@
 Knows nothing of the kernel's answers: these are calls that are not made, whatever they would return.
 """
 
+from dataclasses import replace
 from typing import Final
 
-from abi.calls import Call, Madvise, Mmap, Program
+from abi.calls import (
+    Call,
+    Madvise,
+    Mlock,
+    Mlock2,
+    Mmap,
+    Prctl,
+    ProcessMadvise,
+    Program,
+    Setrlimit,
+)
 from abi.consts import (
     MADV_COLLAPSE,
     MADV_HWPOISON,
@@ -16,6 +27,8 @@ from abi.consts import (
     MAP_HUGETLB,
     MAP_LOCKED,
     MAP_POPULATE,
+    PRCTL_NAMES,
+    RESOURCE_NAMES,
 )
 
 #: They take a page of memory out of use for good when the caller has CAP_SYS_ADMIN.
@@ -26,15 +39,20 @@ EXCLUDED_ANONYMOUS: Final = MAP_HUGETLB
 #: An unknown advice that a poisoning one becomes.
 _UNKNOWN_ADVICE: Final = 0x100
 _INT: Final = 0xFFFFFFFF
+#: The options of prctl and the resources of setrlimit that are sent; any other becomes one of them.
+_OPTIONS: Final = tuple(PRCTL_NAMES.values())
+_RESOURCES: Final = tuple(RESOURCE_NAMES.values())
 
 #: Populating takes up to 0.2 ms a MiB.
 _MUCH: Final = 16 << 20
 _EAGER_FLAGS: Final = MAP_POPULATE | MAP_LOCKED
+_ADVISING: Final = (Madvise, ProcessMadvise)
+_LOCKING: Final = (Mlock, Mlock2)
 _EAGER_ADVICE: Final = (MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_COLLAPSE)
 
 
 #: Calls that `restrain` and `cheapen` may change.
-RESTRAINED: Final = frozenset((Mmap, Madvise))
+RESTRAINED: Final = frozenset((Mmap, Madvise, ProcessMadvise, Mlock, Mlock2, Prctl, Setrlimit))
 
 
 def restrain(call: Call, unprivileged: bool = False) -> Call:
@@ -42,9 +60,15 @@ def restrain(call: Call, unprivileged: bool = False) -> Call:
 
     `unprivileged` says that the executor has no capabilities, so that the kernel refuses poisoning itself.
     """
-    if isinstance(call, Madvise):
+    if isinstance(call, _ADVISING):
         if call.advice & _INT in _POISON and not unprivileged:
-            return Madvise(call.addr, call.length, call.advice | _UNKNOWN_ADVICE)
+            return replace(call, advice=call.advice | _UNKNOWN_ADVICE)
+    elif isinstance(call, Prctl):
+        if call.option & _INT not in _OPTIONS:
+            return replace(call, option=_OPTIONS[call.option % len(_OPTIONS)])
+    elif isinstance(call, Setrlimit):
+        if call.resource & _INT not in _RESOURCES:
+            return replace(call, resource=_RESOURCES[call.resource % len(_RESOURCES)])
     elif isinstance(call, Mmap) and call.flags & EXCLUDED_ANONYMOUS and call.flags & MAP_ANONYMOUS:
         flags = call.flags & ~EXCLUDED_ANONYMOUS
         return Mmap(call.addr, call.length, call.prot, flags, call.fd, call.offset)
@@ -60,9 +84,9 @@ def is_costly(call: Call) -> bool:
     """The call fills more than 16 MiB of memory if it succeeds."""
     if isinstance(call, Mmap):
         return call.length > _MUCH and call.flags & _EAGER_FLAGS != 0
-    if isinstance(call, Madvise):
+    if isinstance(call, _ADVISING):
         return call.length > _MUCH and call.advice & _INT in _EAGER_ADVICE
-    return False
+    return isinstance(call, _LOCKING) and call.length > _MUCH
 
 
 def cheapen(call: Call) -> Call:
@@ -70,6 +94,6 @@ def cheapen(call: Call) -> Call:
     if isinstance(call, Mmap):
         flags = call.flags & ~_EAGER_FLAGS
         return Mmap(call.addr, call.length, call.prot, flags, call.fd, call.offset)
-    if isinstance(call, Madvise):
-        return Madvise(call.addr, call.length % _MUCH, call.advice)
+    if isinstance(call, _ADVISING + _LOCKING):
+        return replace(call, length=call.length % _MUCH)
     return call

@@ -13,8 +13,19 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final
 
-from abi.calls import NAMES, Call, Madvise, Mmap, Mremap, Touch, UffdRegister
+from abi.calls import (
+    NAMES,
+    SIGNATURES,
+    Call,
+    Kind,
+    Mincore,
+    Mmap,
+    Mremap,
+    ProcessMadvise,
+    Touch,
+)
 from abi.consts import (
+    BIND_NAMES,
     FD_NAMES,
     MADV_NAMES,
     MAP_ANONYMOUS,
@@ -26,15 +37,44 @@ from abi.consts import (
     MAP_POPULATE,
     MAP_TYPE,
     MAP_TYPE_NAMES,
+    MCL_NAMES,
+    MLOCK_NAMES,
     MREMAP_NAMES,
+    MS_NAMES,
     PAGE,
+    POLICY_NAMES,
+    PRCTL_NAMES,
+    RESOURCE_NAMES,
+    SHM_NAMES,
     UFFD_MODE_NAMES,
+    UFFD_WP_MODE_NAMES,
+    VMA_NAMES,
 )
 from abi.trace import Layout, Mapping
 from fuzz.compare import Divergence, Field
 
 #: The flags of mmap that a mapping or its place owes something to.
 _LASTING: Final = MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_GROWSDOWN | MAP_LOCKED | MAP_POPULATE
+
+#: Arguments that choose what a call does: their names, and what these begin with.
+_FLAGS: Final[Names[Kind, tuple[Names[str, int], str]]] = {
+    Kind.UFFD_MODE: (UFFD_MODE_NAMES, "UFFDIO_REGISTER_MODE_"),
+    Kind.UFFD_WP_MODE: (UFFD_WP_MODE_NAMES, "UFFDIO_WRITEPROTECT_MODE_"),
+    Kind.LOCK_FLAGS: (MLOCK_NAMES, "MLOCK_"),
+    Kind.MCL_FLAGS: (MCL_NAMES, "MCL_"),
+    Kind.SYNC_FLAGS: (MS_NAMES, "MS_"),
+    Kind.BIND_FLAGS: (BIND_NAMES, "MPOL_"),
+    Kind.SHM_FLAGS: (SHM_NAMES, "SHM_"),
+}
+_ONES: Final[Names[Kind, tuple[Names[str, int], str]]] = {
+    Kind.ADVICE: (MADV_NAMES, "MADV_"),
+    Kind.NAME: (VMA_NAMES, ""),
+    Kind.PRCTL: (PRCTL_NAMES, "PR_"),
+    Kind.RESOURCE: (RESOURCE_NAMES, "RLIMIT_"),
+    Kind.POLICY: (POLICY_NAMES, "MPOL_"),
+}
+#: What a successful result says, where it is not a 0 or an address.
+_RESULTS: Final = {Mincore: "residency", ProcessMadvise: "bytes"}
 
 _KERNEL_ONLY: Final = "extra mapping in kernel"
 _MODEL_ONLY: Final = "extra mapping in model"
@@ -73,15 +113,24 @@ def _shape(call: Call, field: Field) -> str:
             old, new = -(-call.old_len // PAGE), -(-call.new_len // PAGE)
             size = "same" if old == new else "grow" if old < new else "shrink"
             traits.append("old0" if old == 0 else "new0" if new == 0 else size)
-        case Madvise():
-            traits = [_name_of(MADV_NAMES, call.advice, "MADV_")]
         case Touch():
             traits = ["write" if call.access & 1 else "read"]
-        case UffdRegister():
-            traits = _bits(UFFD_MODE_NAMES, call.mode, "UFFDIO_REGISTER_MODE_")
         case _:
-            traits = []
+            traits = [
+                trait
+                for name, kind in SIGNATURES[type(call)]
+                for trait in _traits(kind, getattr(call, name))
+            ]
     return NAMES[type(call)] + (f"[{','.join(traits)}]" if traits else "")
+
+
+def _traits(kind: Kind, value: int) -> list[str]:
+    """What an argument says of the call's behaviour, by name."""
+    if kind in _FLAGS:
+        return _bits(_FLAGS[kind][0], value, _FLAGS[kind][1])
+    if kind in _ONES:
+        return [_name_of(_ONES[kind][0], value, _ONES[kind][1])]
+    return []
 
 
 def _mmap_traits(call: Mmap, field: Field) -> list[str]:
@@ -112,7 +161,7 @@ def _result(call: Call, value: int) -> str:
         return "+".join(("ok", "SIGSEGV", "SIGBUS", "?")[kind] for kind in sorted(kinds)) or "0"
     if -4096 < value < 0:
         return errorcode.get(-value, str(-value))
-    return "0" if value == 0 else "address"
+    return _RESULTS.get(type(call)) or ("0" if value == 0 else "address")
 
 
 def layout_difference(ours: Layout, theirs: Layout) -> str:

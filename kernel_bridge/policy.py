@@ -1,8 +1,9 @@
 """What is not sent to the kernel, and after which programs the executor starts anew.
 
 The executor itself has no policy. Refused here, before submission, are calls that name the executor's own descriptors
-(the shared memory would change under it), options of prctl and resources of setrlimit outside the vocabulary, and, for an executor with CAP_SYS_ADMIN, MADV_HWPOISON
-and MADV_SOFT_OFFLINE: they take physical pages away from the whole machine until it is booted again.
+(the shared memory would change under it), options of prctl and resources of setrlimit outside the vocabulary, and, for
+an executor with CAP_SYS_ADMIN, MADV_HWPOISON and MADV_SOFT_OFFLINE: they take physical pages away from the whole
+machine until it is booted again.
 """
 
 from typing import Final
@@ -12,6 +13,7 @@ from abi.calls import (
     Madvise,
     Mmap,
     Prctl,
+    ProcessMadvise,
     Program,
     Setrlimit,
     UffdRegister,
@@ -28,38 +30,40 @@ from abi.consts import (
 )
 from abi.wire import IMAGE_BASE, SHARED_BASE, SHARED_SIZE
 
-_WITH_FD: Final = frozenset((Mmap, UffdRegister, UffdUnregister, UffdWriteprotect, Ftruncate))
-_INVISIBLE: Final = frozenset((Madvise, UffdRegister, UffdUnregister))
+_INT: Final = 0xFFFFFFFF
+_INVISIBLE: Final = (Madvise, ProcessMadvise, UffdRegister, UffdUnregister)
+_POISON: Final = (MADV_HWPOISON, MADV_SOFT_OFFLINE)
 _OWN_END: Final = SHARED_BASE + SHARED_SIZE
 
 
 def refusal(program: Program, sys_admin: bool) -> str:
     """Why the program may not run, in one line, or "". `sys_admin`: the executor has CAP_SYS_ADMIN."""
     for index, call in enumerate(program):
-        cls = type(call)
-        if cls in _WITH_FD:
-            if 0 <= call.fd & 0xFFFFFFFF < FIRST_OBJECT_FD:  # type: ignore[union-attr]
-                return f"call {index} names a descriptor of the executor's own"
-        elif cls is Prctl:
-            if call.option & 0xFFFFFFFF not in PRCTL_NAMES.values():  # type: ignore[union-attr]
-                return f"call {index} is a prctl outside the vocabulary"
-        elif cls is Setrlimit:
-            if call.resource & 0xFFFFFFFF not in RESOURCE_NAMES.values():  # type: ignore[union-attr]
-                return f"call {index} sets a limit outside the vocabulary"
-        elif cls is Madvise and sys_admin:
-            # The kernel reads an int: the low 32 bits.
-            advice = call.advice & 0xFFFFFFFF  # type: ignore[union-attr]
-            if advice in (MADV_HWPOISON, MADV_SOFT_OFFLINE) and call.length:  # type: ignore[union-attr]
-                return f"call {index} would take memory from the machine (CAP_SYS_ADMIN)"
+        # The kernel reads an int: the low 32 bits.
+        match call:
+            case Mmap() | UffdRegister() | UffdUnregister() | UffdWriteprotect() | Ftruncate():
+                if call.fd & _INT < FIRST_OBJECT_FD:
+                    return f"call {index} names a descriptor of the executor's own"
+            case Prctl():
+                if call.option & _INT not in PRCTL_NAMES.values():
+                    return f"call {index} is a prctl outside the vocabulary"
+            case Setrlimit():
+                if call.resource & _INT not in RESOURCE_NAMES.values():
+                    return f"call {index} sets a limit outside the vocabulary"
+            case Madvise() | ProcessMadvise():
+                if sys_admin and call.advice & _INT in _POISON and call.length:
+                    return f"call {index} would take memory from the machine (CAP_SYS_ADMIN)"
     return ""
 
 
 def leaves_traces(program: Program) -> bool:
     """Whether a call may have changed the executor's own VMAs in a way that no layout shows."""
     for call in program:
-        if type(call) in _INVISIBLE:
-            addr: int = call.addr
-            # Lengths are rounded up to pages; one that wraps makes the call fail.
-            if addr < _OWN_END and addr + call.length + PAGE > IMAGE_BASE:  # type: ignore[union-attr]
-                return True
+        # Lengths are rounded up to pages; one that wraps makes the call fail.
+        if (
+            isinstance(call, _INVISIBLE)
+            and call.addr < _OWN_END
+            and call.addr + call.length + PAGE > IMAGE_BASE
+        ):
+            return True
     return False

@@ -115,7 +115,7 @@ def test_wild_arguments_are_a_minority(programs: list[Program], geometry: Geomet
 
 
 def _is_odd(call: Call, geometry: Geometry) -> bool:
-    addr = call.addr
+    addr = getattr(call, "addr", 0)
     length = getattr(call, "length", getattr(call, "old_len", PAGE))
     near = addr == 0 or geometry.window - PAGE <= addr <= geometry.top
     return bool(addr % PAGE or length % PAGE or length > 1 << 30 or not near)

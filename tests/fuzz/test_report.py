@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import pytest
+
 from abi.environment import Geometry
-from abi.program import parse
+from abi.program import parse, parse_call
 from abi.trace import Layout, Mapping
 from fuzz.compare import Divergence
 from fuzz.drawing import draw
@@ -102,3 +104,19 @@ def test_results_read_like_strace() -> None:
     (touch, munmap) = parse("touch(W+0, 2, read)\nmunmap(W+0, 1p)\n", GEOMETRY)
     assert result_text(touch, 0b0100, GEOMETRY) == "ok SEGV"
     assert result_text(munmap, -22, GEOMETRY) == "-1 EINVAL"
+
+
+@pytest.mark.parametrize(
+    ("call", "value", "text"),
+    [
+        ("mincore(W+0, 4p)", 0b1101, "[1011]"),
+        ("mincore(W+0, 4p)", -12, "-1 ENOMEM"),
+        ("mincore(W+0, 0)", 0, "[]"),
+        ("brk(B+1)", GEOMETRY.heap + PAGE, "B+1"),
+        ("shmat(0, W+8, 0)", GEOMETRY.window + 8 * PAGE, "W+8"),
+        ("process_madvise(W+0, 2p, MADV_COLD, 0)", 2 * PAGE, "2p"),
+        ("mlockall(MCL_CURRENT)", -1, "-1 EPERM"),
+    ],
+)
+def test_results_of_calls_with_their_own(call: str, value: int, text: str) -> None:
+    assert result_text(parse_call(call, GEOMETRY), value, GEOMETRY) == text

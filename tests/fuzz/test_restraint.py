@@ -2,7 +2,7 @@
 
 import pytest
 
-from abi.calls import Call, Madvise, Mmap, Munmap
+from abi.calls import Call, Madvise, Mlock2, Mmap, Munmap, Prctl, ProcessMadvise, Setrlimit
 from abi.consts import (
     MADV_DONTNEED,
     MADV_HWPOISON,
@@ -15,8 +15,11 @@ from abi.consts import (
     MAP_POPULATE,
     MAP_PRIVATE,
     PAGE,
+    PR_SET_MDWE,
+    RLIMIT_AS,
 )
 from fuzz.restraint import cheapen, is_costly, restrain, restrain_program
+from kernel_bridge import policy
 
 ANON = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
 
@@ -44,6 +47,8 @@ def test_anonymous_huge_pages_are_left_out() -> None:
         Mmap(0, 64 << 20, 3, ANON | MAP_POPULATE, -1, 0),
         Mmap(0, 64 << 20, 3, ANON | MAP_LOCKED, -1, 0),
         Madvise(0, 1 << 40, MADV_POPULATE_WRITE),
+        ProcessMadvise(0, 1 << 40, MADV_POPULATE_WRITE, 0),
+        Mlock2(0, 1 << 30, 1),
     ],
 )
 def test_what_costs_much_can_be_cheapened(call: Call) -> None:
@@ -65,3 +70,23 @@ def test_other_calls_are_left_alone(call: Call) -> None:
     assert not is_costly(call)
     assert restrain(call) is call
     assert cheapen(Munmap(0, PAGE)) == Munmap(0, PAGE)
+
+
+@pytest.mark.parametrize("option", [0, 1, 39, 0x53564D41, 1 << 32])
+def test_only_known_options_and_resources_are_sent(option: int) -> None:
+    changed = restrain_program((Prctl(option, 1, 2), Setrlimit(option, PAGE)))
+    prctl, limit = changed
+    assert isinstance(prctl, Prctl)
+    assert isinstance(limit, Setrlimit)
+    assert (prctl.value, prctl.extra, limit.limit) == (1, 2, PAGE)
+    assert policy.refusal(changed, sys_admin=False) == ""
+    known = (Prctl(PR_SET_MDWE, 1, 0), Setrlimit(RLIMIT_AS | 1 << 32, PAGE))
+    assert restrain_program(known) == known
+
+
+@pytest.mark.parametrize("advice", [MADV_HWPOISON, MADV_SOFT_OFFLINE])
+def test_poison_by_process_madvise_is_neither_made_nor_sent(advice: int) -> None:
+    poison = (ProcessMadvise(PAGE, PAGE, advice, 0),)
+    assert policy.refusal(poison, sys_admin=True)
+    assert not policy.refusal(restrain_program(poison), sys_admin=True)
+    assert not policy.refusal(poison, sys_admin=False)
