@@ -33,8 +33,8 @@ class Object:
     device "devzero", else "pipe" or "uffd"; size: bytes; readable, writable: its open mode; noexec: a private PROT_EXEC
     mapping of it is EPERM; max_bytes: the file system's largest file offset; data: how much of it has data, a tag
     (`abi.trace.file_tag`) at the start of each page, the rest reads as zero (bytes); contents: whether its contents
-    are compared; resident: whether it is memory, so that the presence of its pages is compared too; shared_only: whether
-    it can be mapped shared only.
+    are compared; resident: whether it is memory, so that the presence of its pages is compared too; shared_only:
+    whether it can be mapped shared only.
     """
 
     fd: int

@@ -63,7 +63,13 @@ _STRUCTS: Final = (
     (
         "abi_step",
         trace.STEP,
-        (("s64", "value"), ("u32", "count"), ("u32", "size"), ("u32", "data"), ("u32", "sections")),
+        (
+            ("s64", "value"),
+            ("u32", "count"),
+            ("u32", "sections"),
+            ("u64", "size"),
+            ("u64", "data"),
+        ),
     ),
     (
         "abi_counters",

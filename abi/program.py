@@ -4,9 +4,10 @@
     mmap(W+0, 4p, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, -1, 0)
     mremap(W+1, 2p, 2p, MREMAP_MAYMOVE|MREMAP_FIXED, W+20)
 
-An address is `W` (the window), `T` (mmap_base, the top of the search area) or `B` (where the heap starts) plus or minus
-pages, `W+12`, or plus bytes, `W+12+0x10`; or a number. A length or offset is in pages, `4p`, pages and bytes, `4p+0x10`, or a number.
-A trailing `= result` is ignored: traces are programs too. This is the form of corpus/, reports and replay.
+An address is `W` (the window), `T` (mmap_base, top of the search area) or `B` (where the heap starts) plus or minus
+pages, `W+12`, or plus bytes, `W+12+0x10`; or a number. A length or offset is in pages, `4p`, pages
+and bytes, `4p+0x10`, or a number. A trailing `= result` is ignored: traces are programs too. This is the form of
+corpus/, reports and replay.
 """
 
 import re
@@ -45,6 +46,7 @@ _ANCHORED = re.compile(r"([WTB])(?:([+-])(\d+))?(?:\+(0x[0-9a-fA-F]+))?$")
 _PAGES = re.compile(r"(\d+)p(?:\+(0x[0-9a-fA-F]+))?$")
 #: Anchored addresses are written for what is within this many pages of the anchor.
 _REACH = 1 << 18
+_REACHES = {"W": (-_REACH, _REACH), "T": (-_REACH, _REACH), "B": (0, 1 << 12)}
 
 _BITS: Mapping[Kind, Mapping[str, int]] = {
     Kind.PROT: {"PROT_NONE": 0, **PROT_NAMES},
@@ -195,7 +197,8 @@ def format_address(value: int, geometry: Geometry) -> str:
         return "NULL"
     for anchor, base in _anchors(geometry).items():
         pages, rest = divmod(value - base, PAGE)
-        if -_REACH <= pages <= _REACH:
+        low, high = _REACHES[anchor]
+        if low <= pages <= high:
             sign = "+" if pages >= 0 else "-"
             return f"{anchor}{sign}{abs(pages)}" + (f"+{rest:#x}" if rest else "")
     return hex(value)

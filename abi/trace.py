@@ -18,9 +18,9 @@ from typing import Final
 from abi.calls import Call, Mincore, Touch
 from abi.consts import PAGE
 
-#: Raw result (a signed word: -errno for an error), number of records or UNCHANGED, VmSize and VmData + VmStk (pages),
-#: SECTION_* and INCONSISTENT_* bits.
-STEP: Final = struct.Struct("<qIIII")
+#: Raw result (a signed word: -errno for an error), number of records or UNCHANGED, SECTION_* and INCONSISTENT_* bits,
+#: VmSize and VmData + VmStk (pages).
+STEP: Final = struct.Struct("<qIIQQ")
 UNCHANGED: Final = 0xFFFFFFFF
 #: start, end, offset (bytes), object ident, PERM_* bits, name class.
 RECORD: Final = struct.Struct("<QQQIHH")
@@ -29,7 +29,7 @@ RECORD: Final = struct.Struct("<QQQIHH")
 SECTION_FLAGS: Final = 1
 #: COUNTERS.
 SECTION_COUNTERS: Final = 2
-#: Page table entries: a count, then an ENTRY for each page that has one: PAGE_* bits, and the first word of its contents.
+#: Page table entries: a count, then an ENTRY for each page that has one: PAGE_* bits, and its first word.
 SECTION_PAGES: Final = 4
 #: userfaultfd events: a count, then an EVENT each, in the order in which they came.
 SECTION_EVENTS: Final = 8
@@ -57,12 +57,20 @@ ENTRY: Final = struct.Struct("<QQ")
 EVENT: Final = struct.Struct("<IIQQQ")
 COUNT: Final = struct.Struct("<Q")
 
-#: The low bits of an entry of SECTION_PAGES: present; of a file or shared memory; a guard; write-protected by userfaultfd.
+#: The low bits of an entry of SECTION_PAGES: present; of a file or shared memory; a guard; write-protected by a
+#: userfaultfd; swapped out.
 PAGE_PRESENT: Final = 1
 PAGE_FILE: Final = 2
 PAGE_GUARD: Final = 4
 PAGE_WP: Final = 8
 PAGE_SWAPPED: Final = 16
+PAGE_NAMES: Final = {
+    PAGE_PRESENT: "present",
+    PAGE_FILE: "file",
+    PAGE_GUARD: "guard",
+    PAGE_WP: "write-protected",
+    PAGE_SWAPPED: "swapped",
+}
 
 #: VmFlags codes (fs/proc/task_mmu.c: show_smap_vma_flags()) by their bit in SECTION_FLAGS; `??` is any other.
 CODES: Final = (
@@ -83,7 +91,7 @@ def written_tag(call: int, page: int) -> int:
 
 
 def file_tag(ident: int, index: int) -> int:
-    """The word with which page `index` of a file begins before any program (56 bits); objects without data read as 0."""
+    """The word with which page `index` of a file begins before any program (56 bits), if it has data there."""
     return 0xF << 52 | ident << 32 | index & 0xFFFFFFFF
 
 
@@ -219,7 +227,7 @@ def _steps(packed: bytes, layout: Layout) -> Iterator[Step]:
 
 
 def _step(reader: _Reader, layout: Layout) -> Step:
-    value, count, size, data, sections = STEP.unpack(reader.take(STEP.size))
+    value, count, sections, size, data = STEP.unpack(reader.take(STEP.size))
     if count != UNCHANGED:
         layout = reader.layout(count)
     flags = counters = pages = contents = child = None

@@ -59,7 +59,8 @@ CONTROL: Final = (
     "task_size",
     "brk",
     "base_count",  # records in the baseline area; 0: the next start sets it
-    "base_size",  # VmSize and, in the high half, VmData + VmStk, in pages
+    "base_size",  # VmSize in pages
+    "base_data",  # VmData + VmStk in pages
     "base_locked",  # VmLck in KiB
     "base_uffd",
     # a request
@@ -173,8 +174,8 @@ FLAG_FULL: Final = 2
 #: An object of the "objects" area: descriptor, ident, size and how much of it has data (bytes), OBJECT_* flags; the
 #: list ends with descriptor 0.
 OBJECT: Final = struct.Struct("<IIQQQ")
-#: It can be mapped shared only; its contents are compared; its pages are dropped, or its data rewritten, after a program
-#: that mapped it; its size is set again after a program that changed it.
+#: It can be mapped shared only; its contents are compared; its pages are dropped, or its data rewritten, after a
+#: program that mapped it; its size is set again after a program that changed it.
 OBJECT_SHARED: Final = 1
 OBJECT_CONTENTS: Final = 2
 OBJECT_PUNCH: Final = 4

@@ -980,7 +980,7 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "guard-remove-clears-pages",
-            "if space.ptes[page] == PTE_GUARD:",
+            "if space.ptes[page] & PTE_KIND == PTE_GUARD:",
             "if space.ptes[page]:",
             "MADV_GUARD_REMOVE takes guard regions away and nothing else",
         ),

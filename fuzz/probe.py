@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from abi.calls import Program
 from abi.environment import Environment
 from abi.program import parse
+from fuzz.compare import agrees, initial_layout
 from fuzz.corpus import PACKAGED, SUFFIX
 from kernel_bridge import Observation
 from model.errors import Unmodelled
@@ -28,7 +29,7 @@ class Executor(Protocol):
 
     environment: Environment
 
-    def run(self, programs: Sequence[Program]) -> list[Observation]: ...
+    def run(self, programs: Sequence[Program], *, full: bool = False) -> list[Observation]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def examine(executor: Executor) -> Probed:
     """
     environment = executor.environment
     witnesses = list(load_witnesses(environment))
-    observed = executor.run([() if w.spare_mappings else w.program for w in witnesses])
+    observed = executor.run([() if w.spare_mappings else w.program for w in witnesses], full=True)
     start = min(
         PROFILES.values(), key=lambda p: _disagreements(p, witnesses, observed, environment)
     )
@@ -122,8 +123,10 @@ def _disagreements(
     environment: Environment,
 ) -> int:
     """How many witnesses do otherwise than `profile` says."""
+    initial = initial_layout(environment)
     return sum(
-        not w.spare_mappings and _trace(w, profile.changes, environment) != o.data
+        not w.spare_mappings
+        and not agrees(_trace(w, profile.changes, environment), o.data, initial)
         for w, o in zip(witnesses, observed, strict=True)
     )
 
@@ -140,9 +143,10 @@ def _decide(
     without = _trace(witness, has - {witness.change}, environment)
     if with_it == without:
         return "its witness does the same either way here"
-    if observation.data == with_it:
+    initial = initial_layout(environment)
+    if agrees(with_it, observation.data, initial):
         return True
-    if observation.data == without:
+    if agrees(without, observation.data, initial):
         return False
     return "the kernel does neither what the change does nor what was before it"
 
@@ -150,6 +154,6 @@ def _decide(
 def _trace(witness: Witness, changes: frozenset[Change], environment: Environment) -> bytes:
     model = Model(witness.environment(environment), Profile("", changes))
     try:
-        return model.run(witness.program)
+        return model.run(witness.program, full=True)
     except Unmodelled:
         return b"unmodelled"

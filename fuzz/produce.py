@@ -26,6 +26,8 @@ from model.run import Model
 FRESH: Final = 0.5
 RAW: Final = 0.1
 CROSSED: Final = 0.15
+#: How many programs are observed in full: measured, each takes the kernel about three times as long.
+FULL: Final = 0.1
 _RECENT: Final = 2048
 _NO_BRANCHES: Final[frozenset[int]] = frozenset()
 
@@ -36,7 +38,7 @@ Scramble = Callable[[bytes, int], bytes]
 class PackedRun(Run, Protocol):
     """The model in the middle of a program, and the trace so far."""
 
-    def trace(self) -> bytes: ...
+    def trace(self, *, whole: bool = True) -> bytes: ...
 
 
 @dataclass(slots=True)
@@ -44,7 +46,8 @@ class Prepared:
     """A program and its prediction. unmodelled: why the model stopped before its end; crash: its traceback.
 
     `program` is what the trace covers; of a crash all of it, the last call the one that crashed. branches: of the
-    model, that this program reached (empty where they are not measured).
+    model, that this program reached (empty where they are not measured); full: it is predicted, and to be observed, in
+    full.
     """
 
     data: bytes
@@ -53,6 +56,7 @@ class Prepared:
     branches: frozenset[int]
     unmodelled: str = ""
     crash: str = ""
+    full: bool = False
 
 
 class _Watched:
@@ -105,11 +109,11 @@ class Producer:
         if last is not None and last.data == data:
             self._last = None
             return last
-        return self.predict(decode(data, self._geometry))
+        return self.predict(decode(data, self._geometry), full=self._rng.random() < FULL)
 
-    def predict(self, program: Program) -> Prepared:
+    def predict(self, program: Program, *, full: bool = False) -> Prepared:
         """The prediction for `program`, without what would harm the machine."""
-        return self._make(lambda run: self._walk(program, run))
+        return self._make(lambda run: self._walk(program, run), full=full)
 
     def edit(self, base: bytes, room: int, scramble: Scramble | None) -> bytes:
         """Bytes of another program: one waiting in the queue, a fresh one, or `base` changed; at most `room`."""
@@ -136,7 +140,7 @@ class Producer:
         return self._recent.get(data) or decode(data, self._geometry)
 
     def _keep(self, make: Callable[[Run], Program], room: int) -> bytes:
-        prepared = self._make(make)
+        prepared = self._make(make, full=self._rng.random() < FULL)
         self.made += 1
         self._last = prepared
         if len(self._recent) >= _RECENT:
@@ -144,8 +148,8 @@ class Producer:
         self._recent[prepared.data] = prepared.program
         return prepared.data[:room]
 
-    def _make(self, make: Callable[[Run], Program]) -> Prepared:
-        run: PackedRun = self._model.start()
+    def _make(self, make: Callable[[Run], Program], *, full: bool) -> Prepared:
+        run: PackedRun = self._model.start(full=full)
         watched = _Watched(run)
         unmodelled = crash = ""
         self._reached.clear()
@@ -159,7 +163,9 @@ class Producer:
             program = tuple(watched.calls)
         branches = frozenset(self._reached) if self._reached else _NO_BRANCHES
         data = encode(program, self._geometry)
-        return Prepared(data, program, run.trace(), branches, unmodelled, crash)
+        return Prepared(
+            data, program, run.trace(whole=not crash), branches, unmodelled, crash, full
+        )
 
     def _walk(self, program: Program, run: Run) -> Program:
         program = restrain_program(program[:MAX_CALLS], self._unprivileged)

@@ -1,4 +1,4 @@
-"""Programs from files on the model and on the kernel, step by step, side by side."""
+"""Programs from files on the model and on the kernel, step by step, side by side, observed in full."""
 
 import traceback
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from abi.calls import Program
 from abi.environment import Environment
 from abi.program import format_call
 from abi.trace import Step, Trace, unpack
-from fuzz.compare import Divergence, diverging_step
+from fuzz.compare import Divergence, diverging_step, initial_layout
 from fuzz.drawing import draw
-from fuzz.report import layout_lines, object_names, result_text, step_json
-from fuzz.worker import Executor, initial_layout
+from fuzz.report import difference_lines, layout_lines, object_names, result_text, step_json
+from fuzz.worker import Executor
 from model.errors import Unmodelled
 from model.run import Model
 
@@ -72,7 +72,8 @@ class Replay:
             if layouts and index >= 0:
                 lines += ["", *(f"      {line}".rstrip() for line in self._drawn(index)), ""]
         if self.divergence is not None and not layouts:
-            lines += ["", *layout_lines(self.divergence, environment)]
+            lines += ["", *difference_lines(self.divergence, environment)]
+            lines += layout_lines(self.divergence, environment)
         return lines
 
     def _drawn(self, index: int) -> list[str]:
@@ -105,8 +106,7 @@ class Replay:
             if index >= len(trace):
                 return None
             step: Step = trace[index]
-            text = result_text(call, step.value, geometry)
-            return {"result": text, **step_json(step.value, step.layout)}
+            return {"result": result_text(call, step.value, geometry), **step_json(step)}
 
         ours, theirs = side(self.ours), side(self.theirs)
         return {
@@ -121,7 +121,7 @@ def replay(
     programs: Sequence[tuple[str, Program]], executor: Executor, model: Model
 ) -> list[Replay]:
     """Run each named program on both sides."""
-    observations = executor.run([program for _, program in programs])
+    observations = executor.run([program for _, program in programs], full=True)
     initial = initial_layout(executor.environment)
     results = []
     for (name, program), observed in zip(programs, observations, strict=True):
@@ -144,13 +144,13 @@ def replay(
 
 
 def predict(model: Model, program: Program) -> tuple[bytes, str, str]:
-    """The model's packed trace, why it left its domain, and its traceback if it failed."""
-    run = model.start()
+    """The model's packed trace, in full, why it left its domain, and its traceback if it failed."""
+    run = model.start(full=True)
     try:
         for call in program:
             run.step(call)
     except Unmodelled as error:
-        return run.trace(), error.reason, ""
+        return run.trace(whole=False), error.reason, ""
     except Exception:
-        return run.trace(), "", traceback.format_exc()
+        return run.trace(whole=False), "", traceback.format_exc()
     return run.trace(), "", ""

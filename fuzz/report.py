@@ -1,14 +1,17 @@
 """Divergences and replays as text: the program, both results, and the layouts drawn page by page."""
 
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any, Final
 
 from abi.calls import Brk, Call, Kind, Mmap, Mremap, ProcessMadvise, Program, Shmat, Touch
 from abi.consts import PAGE
 from abi.environment import Environment, Geometry
 from abi.program import format_address, format_call, format_word
-from abi.trace import FIRST_NEW_IDENT, Layout, Mapping, describe
+from abi.trace import FIRST_NEW_IDENT, Layout, Mapping, Step, describe
 from fuzz.compare import Divergence
 from fuzz.drawing import describe_object, draw
+from fuzz.triage import flag_names, inconsistencies, named_counters, page_word
 
 #: Calls whose result is an address.
 _ADDRESS_GIVING: Final = (Mmap, Mremap, Brk, Shmat)
@@ -46,28 +49,91 @@ def report(
             result = ""
         mark = ">>>" if index == divergence.index else "   "
         lines.append(f"{mark} {format_call(each, geometry):<{width}}{result}".rstrip())
-    lines.append(f"      model   {result_text(call, divergence.our_value, geometry)}")
-    lines.append(f"      kernel  {result_text(call, divergence.their_value, geometry)}")
-    lines += ["", *layout_lines(divergence, environment)]
+    lines.append(f"      model   {result_text(call, divergence.ours.value, geometry)}")
+    lines.append(f"      kernel  {result_text(call, divergence.theirs.value, geometry)}")
+    lines += ["", *difference_lines(divergence, environment)]
+    lines += layout_lines(divergence, environment)
     return "\n".join(lines) + "\n"
+
+
+def difference_lines(divergence: Divergence, environment: Environment) -> list[str]:
+    """What differs, where it is neither the result nor the layout (- model, + kernel); else nothing."""
+    ours, theirs = divergence.ours, divergence.theirs
+    rows: list[tuple[str, str, str]] = []
+    if divergence.field == "consistency":
+        return ["the kernel contradicts itself", f"  {inconsistencies(theirs.inconsistent)}", ""]
+    if divergence.field == "counters":
+        counted, found = named_counters(ours), named_counters(theirs)
+        rows = [(name, str(counted.get(name)), str(found[name])) for name in found]
+    elif divergence.field == "flags":
+        names = [format_address(m.start, environment.geometry) for m in ours.layout]
+        sides = ([" ".join(flag_names(w)) for w in step.flags or ()] for step in (ours, theirs))
+        rows = list(zip(names, *sides, strict=False))
+    elif divergence.field in ("pages", "contents"):
+        rows = _page_rows(
+            getattr(ours, divergence.field), getattr(theirs, divergence.field), environment
+        )
+    elif divergence.field == "child" and ours.child and theirs.child:
+        objects = object_names(environment)
+        sides = (
+            [record(m, environment.geometry, objects) for m in child.layout]
+            for child in (ours.child, theirs.child)
+        )
+        rows = [("mapping", one, other) for one, other in zip_longest(*sides, fillvalue="none")]
+        rows += _page_rows(ours.child.contents, theirs.child.contents, environment)
+    elif divergence.field == "events":
+        pairs = zip_longest(ours.events, theirs.events)
+        rows = [("event", _event(one), _event(other)) for one, other in pairs]
+    lines = [f"{divergence.field} that differ (- model, + kernel)"] if rows else []
+    for name, our, their in rows:
+        if our != their:
+            lines += [f"  {name}", f"    - {our}", f"    + {their}"]
+    return [*lines, ""] if lines else []
+
+
+def _page_rows(
+    ours: Sequence[tuple[int, int]] | None,
+    theirs: Sequence[tuple[int, int]] | None,
+    environment: Environment,
+) -> list[tuple[str, str, str]]:
+    our, their = dict(ours or ()), dict(theirs or ())
+    return [
+        (
+            format_address(page * PAGE, environment.geometry),
+            _entry(our.get(page)),
+            _entry(their.get(page)),
+        )
+        for page in sorted(our.keys() | their.keys())
+    ]
+
+
+def _entry(entry: int | None) -> str:
+    return (
+        "none" if entry is None else f"{page_word(entry)} ({entry >> 8:#x}), bits {entry & 0xFF:#x}"
+    )
+
+
+def _event(event: tuple[int, ...] | None) -> str:
+    return "none" if event is None else " ".join(f"{word:#x}" for word in event)
 
 
 def layout_lines(divergence: Divergence, environment: Environment) -> list[str]:
     """The layouts before, expected and found as pictures, and the records that differ."""
     objects = object_names(environment)
-    same = divergence.our_layout == divergence.their_layout
+    our, their = divergence.ours.layout, divergence.theirs.layout
+    same = our == their
     layouts = {"before": divergence.before}
     if same:
-        layouts["after"] = divergence.our_layout
+        layouts["after"] = our
     else:
-        layouts["expected"] = divergence.our_layout
-        layouts["found"] = divergence.their_layout
+        layouts["expected"] = our
+        layouts["found"] = their
     lines = ["layout" + (" (the same on both sides)" if same else "")]
     lines += [f"  {line}".rstrip() for line in draw(layouts, environment.geometry, objects)]
     if same:
         return lines
     lines += ["", "records that differ (- model only, + kernel only)"]
-    ours, theirs = set(divergence.our_layout), set(divergence.their_layout)
+    ours, theirs = set(our), set(their)
     changed = sorted(
         [(m.start, m.end, "-", m) for m in ours - theirs]
         + [(m.start, m.end, "+", m) for m in theirs - ours],
@@ -110,22 +176,49 @@ def result_text(call: Call, value: int, geometry: Geometry) -> str:
     return describe(call, value)
 
 
-def step_json(value: int, layout: Layout) -> dict[str, Any]:
-    """One side of a step as plain data; addresses and offsets in bytes."""
-    return {
-        "value": value,
-        "layout": [
-            {
-                "start": m.start,
-                "end": m.end,
-                "perms": m.permissions(),
-                "offset": m.offset,
-                "object": m.ident,
-                "name": m.name,
-            }
-            for m in layout
-        ],
+def step_json(step: Step) -> dict[str, Any]:
+    """One side of a step as plain data: addresses and offsets in bytes, counters in pages, only what was observed."""
+    data: dict[str, Any] = {
+        "value": step.value,
+        "layout": _layout_json(step.layout, step.flags),
+        "counters": named_counters(step),
     }
+    if step.inconsistent:
+        data["inconsistent"] = inconsistencies(step.inconsistent)
+    if step.events:
+        data["events"] = [list(event) for event in step.events]
+    for name, entries in (("pages", step.pages), ("contents", step.contents)):
+        if entries is not None:
+            data[name] = _pages_json(entries)
+    if step.child is not None:
+        data["child"] = {
+            "layout": _layout_json(step.child.layout, None),
+            "contents": _pages_json(step.child.contents),
+        }
+    return data
+
+
+def _layout_json(layout: Layout, flags: tuple[int, ...] | None) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [
+        {
+            "start": m.start,
+            "end": m.end,
+            "perms": m.permissions(),
+            "offset": m.offset,
+            "object": m.ident,
+            "name": m.name,
+        }
+        for m in layout
+    ]
+    for row, word in zip(rows, flags or (), strict=False):
+        row["flags"] = flag_names(word)
+    return rows
+
+
+def _pages_json(entries: Sequence[tuple[int, int]]) -> list[dict[str, int]]:
+    return [
+        {"addr": page * PAGE, "bits": entry & 0xFF, "word": entry >> 8} for page, entry in entries
+    ]
 
 
 def _rights(environment: Environment) -> str:

@@ -1,11 +1,12 @@
 """What kind of divergence it is: a signature that is the same for each program that shows the same thing.
 
-Also which signatures are explained already: `corpus/divergences/*.json`, each an object with the `signature`,
-the `kernels` it is seen on (patterns of `uname -r`) and its `cause` in the kernel's source. Entries of bugs that
-the model follows have a `change` instead and mask nothing.
+Also which signatures are explained already: `corpus/divergences/*.json`, each an object with the `signatures`,
+the `kernels` it is seen on (patterns of `uname -r`) and its `cause` in the kernel's source. Entries of bugs that the
+model follows have a `change`, and signatures only for how the kernel contradicts itself; else they mask nothing.
 """
 
 import json
+from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Names
 from dataclasses import dataclass
 from errno import errorcode
@@ -46,11 +47,23 @@ from abi.consts import (
     PRCTL_NAMES,
     RESOURCE_NAMES,
     SHM_NAMES,
+    TOUCH_SIGBUS,
+    TOUCH_SIGSEGV,
     UFFD_MODE_NAMES,
     UFFD_WP_MODE_NAMES,
     VMA_NAMES,
 )
-from abi.trace import Layout, Mapping
+from abi.trace import (
+    CODES,
+    COUNTER_NAMES,
+    INCONSISTENT_TEXTS,
+    PAGE_NAMES,
+    PAGE_PRESENT,
+    Child,
+    Layout,
+    Mapping,
+    Step,
+)
 from fuzz.compare import Divergence, Field
 
 #: The flags of mmap that a mapping or its place owes something to.
@@ -84,22 +97,120 @@ _MODEL_ONLY: Final = "extra mapping in model"
 class Known:
     """An explained divergence."""
 
-    signature: str
+    signatures: tuple[str, ...]
     kernels: tuple[str, ...]
     cause: str
 
 
 def signature(call: Call, divergence: Divergence) -> str:
     """One line that names the kind of `divergence` at `call`: `mremap[MAYMOVE,grow] result: model 0, kernel EINVAL`."""
-    if divergence.field == "result":
-        ours = _result(call, divergence.our_value)
-        theirs = _result(call, divergence.their_value)
+    return f"{_shape(call, divergence.field)} {_difference(call, divergence)}"
+
+
+def _difference(call: Call, divergence: Divergence) -> str:
+    our, their = divergence.ours, divergence.theirs
+    field = divergence.field
+    if field == "result":
+        ours, theirs = _result(call, our.value), _result(call, their.value)
         if ours == theirs:
             theirs = f"another {theirs}"
-        what = f"result: model {ours}, kernel {theirs}"
-    else:
-        what = f"layout: {layout_difference(divergence.our_layout, divergence.their_layout)}"
-    return f"{_shape(call, divergence.field)} {what}"
+        return f"result: model {ours}, kernel {theirs}"
+    if field == "layout":
+        return f"layout: {layout_difference(our.layout, their.layout)}"
+    if field == "counters":
+        return f"counters: {_counters_difference(our, their)}"
+    if field == "flags":
+        return f"flags: {_flags_difference(our.flags or (), their.flags or ())}"
+    if field == "pages":
+        return f"pages: {_pages_difference(our.pages or (), their.pages or (), _page)}"
+    if field == "contents":
+        return f"contents: {_pages_difference(our.contents or (), their.contents or (), _reading)}"
+    if field == "events":
+        ours, theirs = _events(our), _events(their)
+        return f"events: model {ours}, kernel {theirs if theirs != ours else 'other arguments'}"
+    if field == "child":
+        return f"child: {_child_difference(our.child, their.child)}"
+    return f"consistency: {inconsistencies(their.inconsistent)}"
+
+
+def inconsistencies(bits: int) -> str:
+    """How the kernel contradicts itself, in words."""
+    return "; ".join(text for bit, text in INCONSISTENT_TEXTS.items() if bits & bit)
+
+
+def named_counters(step: Step) -> dict[str, int]:
+    """The counters of a step by name (pages)."""
+    named = {"VmSize": step.size, "VmData + VmStk": step.data}
+    named.update(zip(COUNTER_NAMES, step.counters or (), strict=False))
+    return named
+
+
+def _counters_difference(our: Step, their: Step) -> str:
+    ours, theirs = named_counters(our), named_counters(their)
+    return ", ".join(
+        f"{name} {'more' if theirs[name] > ours[name] else 'less'} in kernel"
+        for name in ours
+        if name in theirs and ours[name] != theirs[name]
+    )
+
+
+def flag_names(word: int) -> list[str]:
+    """The codes of a word of SECTION_FLAGS."""
+    return [code for bit, code in enumerate(CODES) if word >> bit & 1]
+
+
+def _flags_difference(ours: tuple[int, ...], theirs: tuple[int, ...]) -> str:
+    model_only = kernel_only = 0
+    for our, their in zip(ours, theirs, strict=False):
+        model_only |= our & ~their
+        kernel_only |= their & ~our
+    texts = (("model", model_only), ("kernel", kernel_only))
+    return ", ".join(f"{side} only {' '.join(flag_names(word))}" for side, word in texts if word)
+
+
+def page_word(entry: int) -> str:
+    """What the first word of a page is, of an entry of SECTION_PAGES or SECTION_CONTENTS."""
+    word = entry >> 8
+    return "zero" if not word else "file data" if word >> 52 == 0xF else "written"
+
+
+def _page(entry: int) -> str:
+    """What an entry of SECTION_PAGES says."""
+    names = [name for bit, name in PAGE_NAMES.items() if entry & bit]
+    return " ".join([*names, page_word(entry)] if entry & PAGE_PRESENT else names) or "none"
+
+
+def _reading(entry: int) -> str:
+    """What an entry of SECTION_CONTENTS says."""
+    return {TOUCH_SIGSEGV: "SIGSEGV", TOUCH_SIGBUS: "SIGBUS"}.get(entry & 0xFF, page_word(entry))
+
+
+def _pages_difference(
+    ours: Sequence[tuple[int, int]],
+    theirs: Sequence[tuple[int, int]],
+    describe: Callable[[int], str],
+) -> str:
+    """The first page that differs."""
+    our, their = dict(ours), dict(theirs)
+    for page in sorted(our.keys() | their.keys()):
+        one, other = our.get(page, 0), their.get(page, 0)
+        if one != other:
+            names = describe(one), describe(other)
+            kernel = names[1] if names[0] != names[1] else f"another {names[1]}"
+            return f"model {names[0]}, kernel {kernel}"
+    return "another order"
+
+
+def _events(step: Step) -> str:
+    return " ".join(f"{event[0]:#x}" for event in step.events) or "none"
+
+
+def _child_difference(ours: Child | None, theirs: Child | None) -> str:
+    if ours is None or theirs is None:
+        return "seen on one side only"
+    if ours.layout != theirs.layout:
+        return f"layout: {layout_difference(ours.layout, theirs.layout)}"
+    return f"contents: {_pages_difference(ours.contents, theirs.contents, _reading)}"
 
 
 def _shape(call: Call, field: Field) -> str:
@@ -216,9 +327,9 @@ def load_known(directory: Path) -> list[Known]:
     for path in sorted(directory.glob("*.json")):
         try:
             entry = json.loads(path.read_text())
-            if "change" in entry:
+            if "signatures" not in entry:
                 continue  # a kernel bug that the model follows: nothing diverges, nothing is to be masked
-            known.append(Known(entry["signature"], tuple(entry["kernels"]), entry["cause"]))
+            known.append(Known(tuple(entry["signatures"]), tuple(entry["kernels"]), entry["cause"]))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: not an explained divergence: {error!r}") from None
     return known
@@ -227,6 +338,6 @@ def load_known(directory: Path) -> list[Known]:
 def explanation(text: str, release: str, known: list[Known]) -> Known | None:
     """The entry that explains the signature `text` on the kernel `release`."""
     for entry in known:
-        if entry.signature == text and any(fnmatch(release, kernel) for kernel in entry.kernels):
+        if text in entry.signatures and any(fnmatch(release, kernel) for kernel in entry.kernels):
             return entry
     return None

@@ -7,16 +7,16 @@ the one and tells the other. While the kernel runs a batch, the next one is bein
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
 from abi.calls import Program
 from abi.environment import Environment
 from abi.program import format_program
-from abi.trace import Layout, Mapping, unpack
+from abi.trace import unpack
 from fuzz import corpus, findings
-from fuzz.compare import Divergence, first_divergence
+from fuzz.compare import Divergence, first_divergence, initial_layout
 from fuzz.inflight import Inflight, replay_path
 from fuzz.inflight import read as read_inflight
 from fuzz.produce import Prepared, Producer
@@ -64,8 +64,8 @@ class Executor(Protocol):
     def environment(self) -> Environment: ...
     @property
     def restarts(self) -> int: ...
-    def run(self, programs: Sequence[Program]) -> Sequence[Observed]: ...
-    def submit(self, programs: Sequence[Program]) -> None: ...
+    def run(self, programs: Sequence[Program], *, full: bool = False) -> Sequence[Observed]: ...
+    def submit(self, programs: Sequence[Program], full: Iterable[int] = ()) -> None: ...
     def collect(self) -> Sequence[Observed]: ...
     def close(self) -> None: ...
 
@@ -107,6 +107,8 @@ class Worker:
         self._unmodelled: Counter[str] = Counter()
         self._seen: Counter[str] = Counter()
         self._tries: Counter[str] = Counter()
+        #: The signature under which a divergence was confirmed, by the one with which it showed itself.
+        self._names_in_full: dict[str, str] = {}
         self._unstable = 0
         self._losses: Counter[str] = Counter()
         #: Branches of the model that were reached.
@@ -179,7 +181,7 @@ class Worker:
         begin = self._suspects(marker, programs)
         for index in range(begin, len(programs)):
             write_atomically(marker, str(index).encode())
-            self._send([self._producer.predict(programs[index])])
+            self._send([self._producer.predict(programs[index], full=True)])
             self._collect()
         path.unlink(missing_ok=True)
         marker.unlink(missing_ok=True)
@@ -240,7 +242,8 @@ class Worker:
         runnable = [prepared for prepared in batch if prepared.program and not prepared.crash]
         self._sequences += len(batch) - len(runnable)
         if runnable:
-            self._executor.submit([prepared.program for prepared in runnable])
+            full = [index for index, prepared in enumerate(runnable) if prepared.full]
+            self._executor.submit([prepared.program for prepared in runnable], full)
             self._submitted = runnable
 
     def _collect(self) -> None:
@@ -258,14 +261,16 @@ class Worker:
         """What did not go as predicted: a divergence, or an executor that did not live to say."""
         divergence = first_divergence(prepared.expected, observed.data, self._initial)
         if divergence is not None:
-            self._diverged(prepared.program, prepared.expected, divergence)
+            self._diverged(prepared, divergence)
         if observed.loss is not None:
             self._lose(prepared.program, observed.loss.text)
         elif divergence is None:
             self._lose(prepared.program, "the trace was cut short, and nothing said why")
 
-    def _diverged(self, program: Program, expected: bytes, divergence: Divergence) -> None:
-        text = signature(program[divergence.index], divergence)
+    def _diverged(self, prepared: Prepared, divergence: Divergence) -> None:
+        program = prepared.program[: divergence.index + 1]
+        first = signature(program[-1], divergence)
+        text = self._names_in_full.get(first, first)
         if self._seen[text] or (len(self._seen) >= _MOST_SIGNATURES and text not in self._seen):
             self._seen[text] += 1
             return
@@ -273,9 +278,19 @@ class Worker:
             self._unstable += 1
             return
         self._tries[text] += 1
-        program = program[: divergence.index + 1]
-        stable = self._is_stable(text, program, expected)
-        values = tuple(step.value for step in unpack(expected, self._initial))[: divergence.index]
+        again = self._confirm(program, full=True)
+        if again is None and not prepared.full:
+            again = self._confirm(program, full=False)
+        stable = again is not None
+        if again is not None:
+            divergence = again
+            program = program[: divergence.index + 1]
+            text = self._names_in_full[first] = signature(program[-1], divergence)
+            if self._seen[text]:
+                # Observed in full it is one that was seen before.
+                self._seen[text] += 1
+                return
+        values = self._values(program)[: divergence.index]
         finding = findings.Finding(
             signature=text,
             program=program,
@@ -292,8 +307,8 @@ class Worker:
             findings.write(self._state / "unstable", finding)
             return
         self._seen[text] += 1
-        self._confirmed = True
         known = explanation(text, self._environment.release, self._known)
+        self._confirmed = self._confirmed or known is None
         path = ""
         try:
             if known is None:
@@ -308,18 +323,29 @@ class Worker:
                 index=self._sequences,
             )
 
-    def _is_stable(self, text: str, program: Program, expected: bytes) -> bool:
-        """Whether the same divergence shows itself in each of three executors that have run nothing else."""
+    def _values(self, program: Program) -> tuple[int, ...]:
+        expected = self._producer.predict(program).expected
+        return tuple(step.value for step in unpack(expected, self._initial))
+
+    def _confirm(self, program: Program, *, full: bool) -> Divergence | None:
+        """The divergence that shows itself in each of three executors that have run nothing else; None if it is not the
+        same in all of them."""
+        prepared = self._producer.predict(program, full=full)
+        found: Divergence | None = None
         for _ in range(CONFIRMATIONS):
             executor = self._start_executor()
             try:
-                (observed,) = executor.run([program])
+                (observed,) = executor.run([prepared.program], full=full)
             finally:
                 executor.close()
-            again = first_divergence(expected, observed.data, self._initial)
-            if again is None or signature(program[again.index], again) != text:
-                return False
-        return True
+            again = first_divergence(prepared.expected, observed.data, self._initial)
+            if again is None:
+                return None
+            text = signature(program[again.index], again)
+            if found is not None and text != signature(program[found.index], found):
+                return None
+            found = again
+        return found
 
     def _crashed(self, prepared: Prepared) -> None:
         """The model itself failed: a finding, though not about the kernel."""
@@ -360,10 +386,3 @@ class Worker:
             self._names.add(entry.path.name)
             if entry.program:
                 self._producer.queue.append(entry.program)
-
-
-def initial_layout(environment: Environment) -> Layout:
-    """The layout before the first call."""
-    return tuple(
-        Mapping(v.start, v.end, v.offset, v.ident, v.perms, v.name) for v in environment.initial
-    )

@@ -101,7 +101,7 @@ def _read(
         rlimit_stack=limits["Max stack size"],
         max_map_count=_sysctl("vm/max_map_count"),
         memory_pages=_memory_pages(),
-        total_pages=memory.get("base_size") & 0xFFFFFFFF,
+        total_pages=memory.get("base_size"),
         locked_pages=memory.get("base_locked") * 1024 // PAGE,
         data_pages=_pages(status, "VmData"),
         stack_pages=_pages(status, "VmStk"),

@@ -491,7 +491,7 @@ class KernelExecutor:
         if answer:
             if not self._base:
                 self._baseline = memory.read("baseline", 0, memory.get("base_count") * RECORD.size)
-                names = ("base_count", "base_size", "base_locked", "base_uffd")
+                names = ("base_count", "base_size", "base_data", "base_locked", "base_uffd")
                 self._base = {name: memory.get(name) for name in names}
             return ""
         if answer is False:

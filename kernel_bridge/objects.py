@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from abi import wire
 from abi.consts import FD_NAMES, PAGE
 from abi.environment import Object
 from abi.trace import file_tag
-from abi import wire
 from abi.wire import IDENT_DEVZERO, IDENT_FILE, IDENT_MEMFD
 from kernel_bridge.build import BuildError
 

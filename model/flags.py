@@ -48,8 +48,10 @@ VM_SHADOW_STACK: Final = 1 << 51
 VM_MAYBE_GUARD: Final = 1 << 52
 #: VMAs that never merge and that some calls refuse.
 VM_SPECIAL: Final = VM_IO | VM_DONTEXPAND | VM_PFNMAP | VM_MIXEDMAP
+#: Flags that a merged VMA has if one of its parts had them (include/linux/mm.h: VM_STICKY; commit 64212ba02e66).
+VM_STICKY: Final = VM_MAYBE_GUARD
 #: Flags in which two VMAs may differ and still merge.
-VM_IGNORE_MERGE: Final = VM_SOFTDIRTY
+VM_IGNORE_MERGE: Final = VM_SOFTDIRTY | VM_STICKY
 
 #: smaps' VmFlags codes.
 CODES: Final = {

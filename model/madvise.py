@@ -48,6 +48,7 @@ from model.flags import (
     VM_HUGETLB,
     VM_IO,
     VM_LOCKED,
+    VM_MAYBE_GUARD,
     VM_MAYSHARE,
     VM_MAYWRITE,
     VM_MERGEABLE,
@@ -66,6 +67,7 @@ from model.profile import (
     GUARD,
     GUARD_ANON_VMA_ONLY_ANONYMOUS,
     GUARD_FILE,
+    GUARD_FLAG,
     Change,
 )
 from model.space import PTE_FILE, PTE_GUARD, PTE_KIND, AddressSpace
@@ -233,6 +235,8 @@ def _guard_install(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
         raise SyscallError(EINVAL)  # madvise(2): guard regions in anonymous memory only
     if vma.anonymous or GUARD_ANON_VMA_ONLY_ANONYMOUS not in space.changes:
         prepare_anon_vma(space, vma)
+    if GUARD_FLAG in space.changes:
+        vma.flags |= VM_MAYBE_GUARD
     space.ptes.update(dict.fromkeys(range(start >> PAGE_SHIFT, end >> PAGE_SHIFT), PTE_GUARD))
 
 

@@ -96,6 +96,7 @@ def contents_section(space: AddressSpace) -> bytes:
     """What reading every page gives, in address order, up to CONTENT_PAGES pages."""
     entries: list[bytes] = []
     budget = CONTENT_PAGES
+    filled: set[tuple[int, int]] = set()
     for vma in space.vmas:
         if is_opaque(space, vma):
             continue
@@ -107,7 +108,7 @@ def contents_section(space: AddressSpace) -> bytes:
         else:
             pages = list(range(first, last))
         for page in pages:
-            value = _reading(space, vma, page)
+            value = _reading(space, vma, page, filled)
             if value:
                 entries.append(ENTRY.pack(page, value))
         if not budget:
@@ -120,9 +121,9 @@ def _reads_as_zero(vma: Vma) -> bool:
     return vma.anonymous and not vma.flags & VM_UFFD_MISSING
 
 
-def _reading(space: AddressSpace, vma: Vma, page: int) -> int:
+def _reading(space: AddressSpace, vma: Vma, page: int, filled: set[tuple[int, int]]) -> int:
     """The entry for a page that is read: its word, or how it fails; what is not readable is read as ptrace does, whose
-    failures look alike."""
+    failures look alike. `filled`: the pages of shared memory (ident, index) that reading has put into the cache."""
     held = space.ptes.get(page, 0)
     kind = held & PTE_KIND
     readable = vma.flags & VM_READ
@@ -138,10 +139,11 @@ def _reading(space: AddressSpace, vma: Vma, page: int) -> int:
     if kind != PTE_FILE:
         if index >= inode.pages:
             return bad
-        if inode.shmem and vma.flags & (
-            VM_UFFD_MINOR if index in inode.cached else VM_UFFD_MISSING
-        ):
-            return bad
+        if inode.shmem:
+            cached = index in inode.cached or (inode.ident, index) in filled
+            if vma.flags & (VM_UFFD_MINOR if cached else VM_UFFD_MISSING):
+                return bad
+            filled.add((inode.ident, index))
     return inode.word(index) << _ENTRY_WORD
 
 

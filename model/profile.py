@@ -148,6 +148,13 @@ GUARD_ANON_VMA_ONLY_ANONYMOUS: Final = Change(
     (6, 19),
     stable="also in 6.18.37",
 )
+GUARD_FLAG: Final = Change(
+    "guard_flag",
+    "49e14dabed7a",
+    "mm: set the VM_MAYBE_GUARD flag on guard region install",
+    (6, 19),
+    stable="also in 6.18.37",
+)
 MAP_COUNT_EVERY_CALL: Final = Change(
     "map_count_every_call",
     "0289955fc548",

@@ -86,8 +86,8 @@ class Model:
         self._inodes = {file.inode for file in self._initial.files.values()}
 
     def start(self, *, full: bool = False) -> "Run":
-        """A run of a program from its beginning, observed in full or not. A model has one run at a time: files are shared
-        between them."""
+        """A run of a program from its beginning, observed in full or not. A model has one run at a time: files are
+        shared between them."""
         for inode in self._inodes:
             inode.reset()
         return Run(self._initial.copy(), self._layout, full=full)
@@ -143,7 +143,7 @@ class Run:
         if self._full:
             sections |= SECTION_FLAGS | SECTION_COUNTERS | SECTION_PAGES
             parts += (flags_section(space), counters_section(space), pages_section(space))
-        fields = (value, count, space.total_vm, self._data, sections)
+        fields = (value, count, sections, space.total_vm, self._data)
         parts[place] = STEP.pack(*fields)
         self._last = place, fields
         return value
@@ -153,8 +153,8 @@ class Run:
         parts = self._parts
         if self._last is None or not whole:
             return b"".join(parts)
-        place, (value, count, size, data, sections) = self._last
-        header = STEP.pack(value, count, size, data, sections | SECTION_CONTENTS)
+        place, (value, count, sections, size, data) = self._last
+        header = STEP.pack(value, count, sections | SECTION_CONTENTS, size, data)
         last = parts[place + 1 :]
         return b"".join([*parts[:place], header, *last, contents_section(self.space)])
 

@@ -20,6 +20,7 @@ from model.flags import (
     VM_SEALED,
     VM_SHARED,
     VM_SPECIAL,
+    VM_STICKY,
     VM_WRITE,
 )
 from model.profile import (
@@ -350,12 +351,14 @@ class AddressSpace:
             assert below is not None and above is not None
             if below.anon_vma and above.anon_vma and below.anon_vma != above.anon_vma:
                 right = False  # each may merge with the new range, but not with one another
+        sticky = like.flags & VM_STICKY
         if left:
             assert below is not None
             target = below
             if right:
                 assert above is not None
                 end = above.end
+                sticky |= above.flags & VM_STICKY
                 target.anon_vma = target.anon_vma or above.anon_vma
                 self.remove(index, index + 1)
             target.end = end
@@ -366,6 +369,7 @@ class AddressSpace:
             self.set_start(index, start)
         else:
             return None
+        target.flags |= sticky
         if copied_from and COPIED_MERGE_KEEPS_ANON_VMA in self.changes:
             target.anon_vma = target.anon_vma or copied_from.anon_vma
         return target
@@ -382,7 +386,7 @@ class AddressSpace:
         merged = self._merge_existing(vma, start, end, flags, uffd)
         if merged is None:
             merged = self.cut_out(vma, start, end)
-        merged.flags = flags
+            merged.flags = flags
         merged.uffd = uffd
         merged.record = None
         return merged
@@ -419,10 +423,11 @@ class AddressSpace:
         ):
             above = None  # each may merge with the range, but not with one another
         if below and above:
+            below.flags |= above.flags & VM_STICKY
             below.anon_vma = below.anon_vma or above.anon_vma or vma.anon_vma
             below.end = above.end
             self.remove(index, index + 2)
-            return below
+            return self._stick(below, flags)
         if below:
             below.anon_vma = below.anon_vma or vma.anon_vma
             below.end = end
@@ -430,7 +435,7 @@ class AddressSpace:
                 self.remove(index, index + 1)
             else:
                 self.set_start(index, end)
-            return below
+            return self._stick(below, flags)
         if above:
             above.anon_vma = above.anon_vma or vma.anon_vma
             self.set_start(index + 1, start)
@@ -439,8 +444,13 @@ class AddressSpace:
             else:
                 vma.end = start
                 vma.record = None
-            return above
+            return self._stick(above, flags)
         return None
+
+    def _stick(self, merged: Vma, flags: int) -> Vma:
+        """`merged` with the sticky flags of the range that became part of it."""
+        merged.flags |= flags & VM_STICKY
+        return merged
 
     def _merges_after(self, below: Vma, like: Vma, pgoff: int, anon_vma: int) -> bool:
         """`below` can grow upwards over a range like `like` at `pgoff` (mm/vma.c: can_vma_merge_after())."""

@@ -20,7 +20,7 @@ from abi.wire import IDENT_DEVZERO, IDENT_FILE, IDENT_IMAGE, IDENT_MEMFD, IDENT_
 FILE_PAGES: Final = 64
 IMAGE: Final = InitialVma(
     0x1000_0000,
-    0x1000_4000,
+    0x1000_8000,
     0,
     IDENT_IMAGE,
     PERM_READ | PERM_EXEC,
@@ -38,7 +38,7 @@ SHARED: Final = InitialVma(
     ("rd", "wr", "sh", "mr", "mw", "me", "ms", "lo", "sl"),
     "tmpfs",
 )
-_OWN_PAGES: Final = 4 + 1024
+_OWN_PAGES: Final = 8 + 1024
 
 
 def _object(name: str, ident: int, fs: str, pages: int = 0, **more: Any) -> Object:

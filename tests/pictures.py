@@ -1,7 +1,7 @@
 """Layouts as pictures of the window: a letter is a page, `.` a hole, `|` a boundary between like VMAs.
 
     r w x n   private anonymous memory: r--, rw-, r-x, ---
-    a         as w, with a flag that madvise set
+    a         as w, with a flag that madvise set (gu among them)
     l         as w, locked (and so populated: always L)
     g d u     as w, growing down; droppable; registered with uffd0 for missing pages
     s t       shared anonymous memory: rw-, r--; each run is an object of its own
@@ -35,6 +35,7 @@ from model.flags import (
     VM_GROWSDOWN,
     VM_HUGEPAGE,
     VM_LOCKED,
+    VM_MAYBE_GUARD,
     VM_MAYSHARE,
     VM_MERGEABLE,
     VM_NOHUGEPAGE,
@@ -58,7 +59,7 @@ WIDTH: Final = 128
 
 _ADVISED: Final = (
     VM_SEQ_READ | VM_RAND_READ | VM_DONTCOPY | VM_DONTDUMP | VM_WIPEONFORK
-    | VM_MERGEABLE | VM_HUGEPAGE | VM_NOHUGEPAGE
+    | VM_MERGEABLE | VM_HUGEPAGE | VM_NOHUGEPAGE | VM_MAYBE_GUARD
 )  # fmt: skip
 _RW: Final = VM_READ | VM_WRITE
 #: How a run of each letter is mapped: protection, flags, descriptor.

@@ -9,6 +9,7 @@ import pytest
 from abi.calls import Program
 from abi.environment import Environment
 from abi.program import ProgramError
+from abi.trace import STEP, UNCHANGED
 from fuzz.probe import WITNESSES, examine, load_witnesses, probe
 from kernel_bridge import Loss, Observation
 from model.profile import BY_NAME, CHANGES, PROFILES, Profile
@@ -28,12 +29,12 @@ class ModelledKernel:
         self.profile = profile
         self.lost: set[int] = set()
 
-    def run(self, programs: Sequence[Program]) -> list[Observation]:
+    def run(self, programs: Sequence[Program], *, full: bool = False) -> list[Observation]:
         model = Model(self.environment, self.profile)
         return [
             Observation(b"", Loss("signal", 11, 0, "SIGSEGV in call 0"))
             if i in self.lost
-            else Observation(model.run(program))
+            else Observation(model.run(program, full=full))
             for i, program in enumerate(programs)
         ]
 
@@ -85,8 +86,8 @@ def test_a_witness_that_tells_nothing_here_is_undecided() -> None:
 class StrangeKernel(ModelledKernel):
     """A kernel on which every call returns 99."""
 
-    def run(self, programs: Sequence[Program]) -> list[Observation]:
-        step = (99).to_bytes(8, "little") + b"\xff\xff\xff\xff\0\0\0\0"
+    def run(self, programs: Sequence[Program], *, full: bool = False) -> list[Observation]:
+        step = STEP.pack(99, UNCHANGED, 0, 0, 0)
         return [Observation(step * len(program)) for program in programs]
 
 

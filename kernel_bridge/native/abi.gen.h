@@ -9,7 +9,7 @@
 #include <linux/types.h>
 #include <linux/userfaultfd.h>
 
-#define ABI_HASH 0x61d59c98b9131981ULL
+#define ABI_HASH 0x6f157fe319eff317ULL
 
 /* The calls: opcode, name, arguments. Those of the first list are system calls. */
 #define ABI_SYSCALLS(X) \
@@ -91,38 +91,39 @@ enum abi_control {
 	CTL_BRK = 19,
 	CTL_BASE_COUNT = 20,
 	CTL_BASE_SIZE = 21,
-	CTL_BASE_LOCKED = 22,
-	CTL_BASE_UFFD = 23,
-	CTL_REQUEST = 24,
-	CTL_COUNT = 25,
-	CTL_RATE_NS = 26,
-	CTL_PHASE = 27,
-	CTL_FINISHED = 28,
-	CTL_CALL = 29,
-	CTL_PARTIAL = 30,
-	CTL_BEATS = 31,
-	CTL_PROGRAMS = 32,
-	CTL_CURSOR = 33,
-	CTL_OUT = 34,
-	CTL_STOPPED = 35,
-	CTL_STARTED_NS = 36,
-	CTL_ELAPSED_NS = 37,
-	CTL_RECYCLES = 38,
-	CTL_LOST_SIGNAL = 39,
-	CTL_LOST_ADDR = 40,
-	CTL_LOST_IP = 41,
-	CTL_IDENTS = 42,
-	CTL_SEEN = 43,
-	CTL_CHANGED = 44,
-	CTL_RESIZED = 45,
-	CTL_CONTENTS = 46,
-	CTL_RESIDENT = 47,
-	CTL_FULL = 48,
-	CTL_CLOCK = 49,
-	CTL_WORD = 50,
-	CTL_SAW_LOCKED = 51,
-	CTL_LAST_COUNT = 52,
-	CTL_IDENT_OVERFLOW = 53,
+	CTL_BASE_DATA = 22,
+	CTL_BASE_LOCKED = 23,
+	CTL_BASE_UFFD = 24,
+	CTL_REQUEST = 25,
+	CTL_COUNT = 26,
+	CTL_RATE_NS = 27,
+	CTL_PHASE = 28,
+	CTL_FINISHED = 29,
+	CTL_CALL = 30,
+	CTL_PARTIAL = 31,
+	CTL_BEATS = 32,
+	CTL_PROGRAMS = 33,
+	CTL_CURSOR = 34,
+	CTL_OUT = 35,
+	CTL_STOPPED = 36,
+	CTL_STARTED_NS = 37,
+	CTL_ELAPSED_NS = 38,
+	CTL_RECYCLES = 39,
+	CTL_LOST_SIGNAL = 40,
+	CTL_LOST_ADDR = 41,
+	CTL_LOST_IP = 42,
+	CTL_IDENTS = 43,
+	CTL_SEEN = 44,
+	CTL_CHANGED = 45,
+	CTL_RESIZED = 46,
+	CTL_CONTENTS = 47,
+	CTL_RESIDENT = 48,
+	CTL_FULL = 49,
+	CTL_CLOCK = 50,
+	CTL_WORD = 51,
+	CTL_SAW_LOCKED = 52,
+	CTL_LAST_COUNT = 53,
+	CTL_IDENT_OVERFLOW = 54,
 };
 enum abi_start {
 	START_NONE = 0,
@@ -551,11 +552,11 @@ _Static_assert((SHM_EXEC) == 0x8000, "SHM_EXEC");
 struct abi_step {
 	__s64 value;
 	__u32 count;
-	__u32 size;
-	__u32 data;
 	__u32 sections;
+	__u64 size;
+	__u64 data;
 };
-_Static_assert(sizeof(struct abi_step) == 24, "abi_step");
+_Static_assert(sizeof(struct abi_step) == 32, "abi_step");
 struct abi_counters {
 	__u64 locked;
 	__u64 data;

@@ -102,7 +102,25 @@ int touch_word(u64 addr, u64 write, u64 tag)
 	return touch_raw(addr, write, tag, &CTL(WORD));
 }
 
-static s64 touch(u64 addr, u64 pages, u64 access)
+/* Write to a page of the executor's own what is there. */
+static int touch_own(u64 addr)
+{
+	int outcome = touch_word(addr, 0, 0);
+
+	return outcome ? outcome : touch_word(addr, 1, CTL(WORD));
+}
+
+static int is_own(const struct abi_record *r, u64 count, u64 addr)
+{
+	while (count && r->end <= addr) {
+		r++;
+		count--;
+	}
+	return count && r->start <= addr && observe_is_own(r);
+}
+
+/* r: the layout before the call. */
+static s64 touch(u64 addr, u64 pages, u64 access, const struct abi_record *r, u64 count)
 {
 	u64 outcome = 0;
 
@@ -112,7 +130,10 @@ static s64 touch(u64 addr, u64 pages, u64 access)
 	for (u64 i = 0; i < pages; i++, addr += ABI_PAGE) {
 		u64 tag = ((CTL(CLOCK) & 0x7fff) + 1) << 36 | (addr / ABI_PAGE & ((1ULL << 36) - 1));
 
-		outcome |= (u64)touch_word(addr, access & 1, tag) << 2 * i;
+		if (access & 1 && is_own(r, count, addr))
+			outcome |= (u64)touch_own(addr) << 2 * i;
+		else
+			outcome |= (u64)touch_word(addr, access & 1, tag) << 2 * i;
 	}
 	return (s64)outcome;
 }
@@ -164,7 +185,8 @@ static s64 set_limit(u64 resource, u64 value)
 	return err ? err : sys(prlimit64, 0, resource, &limit, 0);
 }
 
-static s64 run_call(u64 opcode, const u64 *a)
+/* r: the layout before the call. */
+static s64 run_call(u64 opcode, const u64 *a, const struct abi_record *r, u64 count)
 {
 	struct uffdio_register reg;
 	struct uffdio_writeprotect protect;
@@ -172,7 +194,7 @@ static s64 run_call(u64 opcode, const u64 *a)
 
 	switch (opcode) {
 	case OP_touch:
-		return touch(a[0], a[1], a[2]);
+		return touch(a[0], a[1], a[2], r, count);
 	case OP_uffd_register:
 		reg = (struct uffdio_register){ .range = { a[1], a[2] }, .mode = a[3] };
 		return sys(ioctl, a[0], UFFDIO_REGISTER, &reg);
@@ -265,7 +287,7 @@ static void restore_objects(void)
  */
 static u32 reset(const struct abi_record *last, u64 count)
 {
-	u64 base_count = CTL(BASE_COUNT), gap = 0;
+	u64 base_count = CTL(BASE_COUNT), gap = 0, data;
 	s64 n;
 
 	for (u64 i = 0; i <= base_count; i++) {
@@ -281,7 +303,7 @@ static u32 reset(const struct abi_record *last, u64 count)
 	n = layout_read(SCRATCH, SCRATCH_RECORDS, BASE, base_count);
 	if (n != (s64)base_count || !same_records(SCRATCH, BASE, base_count))
 		return only_own(SCRATCH, n) ? ABI_DIRTY_OWN : ABI_DIRTY_LAYOUT;
-	if (layout_vm_size() != (s64)CTL(BASE_SIZE))
+	if (layout_vm_size(&data) != (s64)CTL(BASE_SIZE) || data != CTL(BASE_DATA))
 		return ABI_DIRTY_SIZE;
 	if (CTL(SAW_LOCKED) && layout_vm_locked() != (s64)CTL(BASE_LOCKED))
 		return ABI_DIRTY_LOCKED;
@@ -371,7 +393,7 @@ static const u64 *run_program(const u64 *w, u64 n, u8 *out, const u8 *end,
 	for (u64 i = 0; i < n; i++) {
 		struct abi_step *step = (struct abi_step *)(out + at);
 		struct abi_record *records = (struct abi_record *)(step + 1);
-		u64 opcode = *w;
+		u64 opcode = *w, data;
 		s64 count, err, size;
 		u8 *to;
 
@@ -386,7 +408,7 @@ static const u64 *run_program(const u64 *w, u64 n, u8 *out, const u8 *end,
 		CTL(CLOCK) = i;
 		CTL(BEATS)++;
 		CTL(PHASE) = ABI_PHASE_CALL;
-		step->value = run_call(opcode, w - calls[opcode].arity);
+		step->value = run_call(opcode, w - calls[opcode].arity, prev, prev_count);
 		CTL(PHASE) = ABI_PHASE_LAYOUT;
 		count = layout_read(records, (end - (u8 *)records) / sizeof(*records), prev, prev_count);
 		if (count == -ENOSPC) {
@@ -397,9 +419,11 @@ static const u64 *run_program(const u64 *w, u64 n, u8 *out, const u8 *end,
 			fail(START_LAYOUT, count);
 		if (!shared_intact(records, count))
 			fail(START_REPLACED, 0);
-		size = layout_vm_size();
+		size = layout_vm_size(&data);
+		if (size < 0)
+			fail(START_LAYOUT, size);
 		step->size = size;
-		step->data = size >> 32;
+		step->data = data;
 		step->sections = 0;
 		to = (u8 *)(records + count);
 		if ((u64)count == prev_count && same_records(records, prev, count)) {

@@ -296,7 +296,7 @@ static s64 number(const char *p)
 	return value;
 }
 
-s64 layout_vm_size(void)
+s64 layout_vm_size(u64 *data)
 {
 	char text[128], *p;
 	int spaces = 0;
@@ -308,7 +308,8 @@ s64 layout_vm_size(void)
 	/* size resident shared text lib data dt */
 	for (p = text; *p && spaces < 5; p++)
 		spaces += *p == ' ';
-	return number(text) | number(p) << 32;
+	*data = number(p);
+	return number(text);
 }
 
 s64 layout_vm_locked(void)

@@ -35,11 +35,8 @@ s64 layout_learn(u64 addr, u32 ident);
 /* Forget the objects that the last program made. */
 void layout_forget(void);
 
-/*
- * VmSize in its low, VmData + VmStk in its high 32 bits, in pages; -errno if they cannot be
- * read.
- */
-s64 layout_vm_size(void);
+/* VmSize, and VmData + VmStk in *data, in pages; -errno if they cannot be read. */
+s64 layout_vm_size(u64 *data);
 
 /* VmLck in KiB, or -errno. */
 s64 layout_vm_locked(void);

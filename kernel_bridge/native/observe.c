@@ -14,17 +14,22 @@
 #define PAGEMAP_WORDS (ABI_PAGEMAP_SIZE / sizeof(u64))
 #define VALUE_BITS 56
 
-/* Whether a mapping is the executor's own, or of an object whose contents mean nothing. */
-static int is_opaque(const struct abi_record *r)
+int observe_is_own(const struct abi_record *r)
 {
 	if (r->ident == ABI_IDENT_IMAGE || r->ident == ABI_IDENT_SHARED)
-		return 1;
-	if (r->ident && r->ident <= ABI_LAST_FIXED_IDENT && !(CTL(CONTENTS) >> r->ident & 1))
 		return 1;
 	for (u64 k = 0; k < CTL(BASE_COUNT); k++)
 		if (r->start >= BASE[k].start && r->end <= BASE[k].end)
 			return 1;
 	return 0;
+}
+
+/* Whether a mapping is the executor's own, or of an object whose contents mean nothing. */
+static int is_opaque(const struct abi_record *r)
+{
+	if (r->ident && r->ident <= ABI_LAST_FIXED_IDENT && !(CTL(CONTENTS) >> r->ident & 1))
+		return 1;
+	return observe_is_own(r);
 }
 
 /* Whether which of its pages are present follows from the calls. */

@@ -4,6 +4,9 @@
 
 #include "executor.h"
 
+/* Whether a mapping is one of the executor's own, or another of what they map. */
+int observe_is_own(const struct abi_record *r);
+
 /* VmLck, VmData, VmStk, VmExe + VmLib in pages. Returns 0 or -errno. */
 s64 observe_counters(struct abi_counters *out);
 

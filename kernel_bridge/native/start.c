@@ -135,9 +135,10 @@ static void __attribute__((noreturn)) prepare(void)
 static s64 open_uffd(u64 target)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_SIGBUS };
-	s64 fd = sys(userfaultfd, UFFD_USER_MODE_ONLY | O_NONBLOCK), err;
+	s64 fd, err;
 
 	sys(close, target);
+	fd = sys(userfaultfd, UFFD_USER_MODE_ONLY | O_NONBLOCK);
 	if (fd < 0)
 		return fd;
 	err = sys(ioctl, fd, UFFDIO_API, &api);
@@ -228,7 +229,8 @@ static void settle(void)
 {
 	struct abi_record *now = SCRATCH;
 	s64 n = layout_read(now, SCRATCH_RECORDS, 0, 0);
-	s64 size = layout_vm_size(), locked = layout_vm_locked();
+	u64 data;
+	s64 size = layout_vm_size(&data), locked = layout_vm_locked();
 	u64 uffd = CTL(UFFD0) | CTL(UFFD1) << 32;
 
 	if (n <= 0)
@@ -239,12 +241,14 @@ static void settle(void)
 		memcpy(BASE, now, n * sizeof(*now));
 		CTL(BASE_COUNT) = n;
 		CTL(BASE_SIZE) = size;
+		CTL(BASE_DATA) = data;
 		CTL(BASE_LOCKED) = locked;
 		CTL(BASE_UFFD) = uffd;
 	}
 	if (CTL(BASE_COUNT) != (u64)n || !same_records(BASE, now, n))
 		fail(START_BASELINE, 0);
-	if (CTL(BASE_SIZE) != (u64)size || CTL(BASE_LOCKED) != (u64)locked || CTL(BASE_UFFD) != uffd)
+	if (CTL(BASE_SIZE) != (u64)size || CTL(BASE_DATA) != data ||
+	    CTL(BASE_LOCKED) != (u64)locked || CTL(BASE_UFFD) != uffd)
 		fail(START_COUNTERS, 0);
 	layout_forget();
 }

@@ -15,15 +15,15 @@ def test_a_layout_is_its_records() -> None:
 
 
 def test_an_unchanged_layout_is_that_before() -> None:
-    packed = STEP.pack(0, 1, 0) + TWO.pack() + STEP.pack(-22, UNCHANGED, 0)
+    packed = STEP.pack(0, 1, 0, 0, 0) + TWO.pack() + STEP.pack(-22, UNCHANGED, 0, 0, 0)
     assert unpack(packed, (ONE,)) == (Step(0, (TWO,)), Step(-22, (TWO,)))
-    assert unpack(STEP.pack(5, UNCHANGED, 0), (ONE,)) == (Step(5, (ONE,)),)
+    assert unpack(STEP.pack(5, UNCHANGED, 0, 0, 0), (ONE,)) == (Step(5, (ONE,)),)
 
 
 @pytest.mark.parametrize("cut", range(STEP.size + RECORD.size))
 def test_a_trace_cut_short_has_the_whole_steps_before_the_cut(cut: int) -> None:
-    first = STEP.pack(0, 0, 0)
-    second = STEP.pack(1, 1, 0) + ONE.pack()
+    first = STEP.pack(0, 0, 0, 0, 0)
+    second = STEP.pack(1, 1, 0, 0, 0) + ONE.pack()
     assert unpack(first + second[:cut], (ONE,)) == (Step(0, ()),)
 
 

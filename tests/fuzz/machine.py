@@ -1,6 +1,6 @@
 """A machine without a kernel: an environment, and an executor that is another model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -37,6 +37,7 @@ ENVIRONMENT = Environment(
         Object(14, "devzero", 0, "devzero", 0),
     ),
     total_pages=1028,
+    locked_pages=1024,
     release="0.0.0-none",
     machine="x86_64",
 )
@@ -65,21 +66,23 @@ class FakeExecutor:
     environment: Environment = ENVIRONMENT
     restarts: int = 0
     batches: list[Sequence[Program]] = field(default_factory=list)
+    full: frozenset[int] = frozenset()
     is_closed: bool = False
 
-    def run(self, programs: Sequence[Program]) -> list[Seen]:
-        self.submit(programs)
+    def run(self, programs: Sequence[Program], *, full: bool = False) -> list[Seen]:
+        self.submit(programs, range(len(programs)) if full else ())
         return self.collect()
 
-    def submit(self, programs: Sequence[Program]) -> None:
+    def submit(self, programs: Sequence[Program], full: Iterable[int] = ()) -> None:
         assert not self.is_closed
         self.batches.append(programs)
+        self.full = frozenset(full)
 
     def collect(self) -> list[Seen]:
         model = Model(self.environment, self.profile)
         seen = []
-        for program in self.batches[-1]:
-            data = self.spoil(program, model.run(program))
+        for index, program in enumerate(self.batches[-1]):
+            data = self.spoil(program, model.run(program, full=index in self.full))
             seen.append(Seen(data, self.lose(program)))
         return seen
 

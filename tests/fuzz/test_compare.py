@@ -1,7 +1,7 @@
 """The first difference of two packed traces."""
 
-from abi.trace import RECORD, STEP, UNCHANGED, Layout, Mapping
-from fuzz.compare import first_divergence
+from abi.trace import INCONSISTENT_LOCKED, RECORD, STEP, UNCHANGED, Layout, Mapping
+from fuzz.compare import agrees, first_divergence
 
 A = Mapping(0x1000, 0x3000, 0, 0, 3, 0)
 B = Mapping(0x4000, 0x5000, 0, 0, 1, 0)
@@ -12,7 +12,7 @@ def pack(*steps: tuple[int, Layout | None]) -> bytes:
     parts = []
     for value, layout in steps:
         count = UNCHANGED if layout is None else len(layout)
-        parts.append(STEP.pack(value, count, 0))
+        parts.append(STEP.pack(value, count, 0, 0, 0))
         parts += [mapping.pack() for mapping in layout or ()]
     return b"".join(parts)
 
@@ -25,15 +25,15 @@ def test_equal_traces_have_none() -> None:
 def test_result_is_looked_at_before_the_layout() -> None:
     found = first_divergence(pack((0, (A,))), pack((-12, (B,))), ())
     assert found is not None
-    assert (found.index, found.field, found.our_value, found.their_value) == (0, "result", 0, -12)
-    assert (found.before, found.our_layout, found.their_layout) == ((), (A,), (B,))
+    assert (found.index, found.field, found.ours.value, found.theirs.value) == (0, "result", 0, -12)
+    assert (found.before, found.ours.layout, found.theirs.layout) == ((), (A,), (B,))
 
 
 def test_layout_differs_with_like_results() -> None:
     found = first_divergence(pack((0, (A,)), (0, None)), pack((0, (A,)), (0, (A, B))), ())
     assert found is not None
     assert (found.index, found.field) == (1, "layout")
-    assert (found.before, found.our_layout, found.their_layout) == ((A,), (A,), (A, B))
+    assert (found.before, found.ours.layout, found.theirs.layout) == ((A,), (A,), (A, B))
 
 
 def test_only_the_first_counts() -> None:
@@ -42,6 +42,22 @@ def test_only_the_first_counts() -> None:
     )
     assert found is not None
     assert (found.index, found.before) == (1, (B,))
+
+
+def test_a_contradiction_is_named_where_nothing_else_differs() -> None:
+    ours = pack((0, (A,)), (0, None), (0, None))
+    contradicts = STEP.pack(0, UNCHANGED, INCONSISTENT_LOCKED, 0, 0)
+    theirs = pack((0, (A,))) + contradicts * 2
+    found = first_divergence(ours, theirs, ())
+    assert found is not None
+    assert (found.index, found.field) == (1, "consistency")
+    assert agrees(ours, theirs, ())
+    theirs = pack((0, (A,))) + contradicts + pack((7, None))
+    found = first_divergence(ours, theirs, ())
+    assert found is not None
+    assert (found.index, found.field) == (2, "result")
+    assert not agrees(ours, theirs, ())
+    assert not agrees(ours, ours + pack((0, None)), ())
 
 
 def test_trace_cut_short_is_compared_as_far_as_it_goes() -> None:

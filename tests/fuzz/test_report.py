@@ -6,7 +6,7 @@ import pytest
 
 from abi.environment import Geometry
 from abi.program import parse, parse_call
-from abi.trace import Layout, Mapping
+from abi.trace import Layout, Mapping, Step
 from fuzz.compare import Divergence
 from fuzz.drawing import draw
 from fuzz.report import report, result_text
@@ -65,9 +65,8 @@ def test_report_says_it_all() -> None:
         GEOMETRY,
     )
     window = GEOMETRY.window
-    divergence = Divergence(
-        1, "layout", window, window, (vma(0, 2),), (vma(2, 4),), (vma(2, 3), vma(3, 4))
-    )
+    ours, theirs = Step(window, (vma(2, 4),)), Step(window, (vma(2, 3), vma(3, 4)))
+    divergence = Divergence(1, "layout", (vma(0, 2),), ours, theirs)
     environment = replace(ENVIRONMENT, release="6.18.1", capabilities=frozenset({"IPC_LOCK"}))
     text = report("a title", program, divergence, (window,), environment, "6.18")
     assert text == (

@@ -7,7 +7,7 @@ import pytest
 
 from abi.environment import Geometry
 from abi.program import parse_call
-from abi.trace import Layout, Mapping
+from abi.trace import Child, Layout, Mapping, Step
 from fuzz.compare import Divergence, Field
 from fuzz.corpus import PACKAGED
 from fuzz.triage import explanation, layout_difference, load_known, signature
@@ -18,7 +18,7 @@ PAGE = 4096
 def call_signature(
     call: str, field: Field, ours: int, theirs: int, a: Layout = (), b: Layout = ()
 ) -> str:
-    divergence = Divergence(0, field, ours, theirs, (), a, b)
+    divergence = Divergence(0, field, (), Step(ours, a), Step(theirs, b))
     return signature(parse_call(call, Geometry()), divergence)
 
 
@@ -81,6 +81,66 @@ def test_touched_pages() -> None:
 
 
 @pytest.mark.parametrize(
+    ("field", "ours", "theirs", "text"),
+    [
+        ("counters", Step(0, (), 3, 1), Step(0, (), 5, 1), "VmSize more in kernel"),
+        (
+            "counters",
+            Step(0, (), counters=(4, 1, 0, 0)),
+            Step(0, (), counters=(2, 1, 0, 0)),
+            "VmLck less in kernel",
+        ),
+        (
+            "flags",
+            Step(0, (), flags=(0b011,)),
+            Step(0, (), flags=(0b101,)),
+            "model only wr, kernel only ex",
+        ),
+        (
+            "pages",
+            Step(0, (), pages=()),
+            Step(0, (), pages=((7, 1),)),
+            "model none, kernel present zero",
+        ),
+        (
+            "contents",
+            Step(0, (), contents=((7, 5 << 8),)),
+            Step(0, (), contents=((7, 6 << 8),)),
+            "model written, kernel another written",
+        ),
+        (
+            "contents",
+            Step(0, (), contents=((7, 2),)),
+            Step(0, (), contents=((7, 0xF << 60),)),
+            "model SIGBUS, kernel file data",
+        ),
+        (
+            "events",
+            Step(0, ()),
+            Step(0, (), events=((0x15, 18, 1, 2, 3),)),
+            "model none, kernel 0x15",
+        ),
+        (
+            "child",
+            Step(0, (), child=Child((vma(0, 1),), ())),
+            Step(0, (), child=Child((), ())),
+            "layout: extra mapping in model",
+        ),
+        (
+            "consistency",
+            Step(0, ()),
+            Step(0, (), inconsistent=1 << 16),
+            "VmSize is not the sum of the VMAs",
+        ),
+    ],
+)
+def test_what_else_differs(field: Field, ours: Step, theirs: Step, text: str) -> None:
+    call = parse_call("munmap(W+0, 1p)", Geometry())
+    divergence = Divergence(0, field, (), ours, theirs)
+    assert signature(call, divergence) == f"munmap {field}: {text}"
+
+
+@pytest.mark.parametrize(
     ("ours", "theirs", "difference"),
     [
         ((vma(0, 2), vma(2, 4)), (vma(0, 4),), "kernel merged"),
@@ -100,7 +160,7 @@ def test_layout_difference(ours: Layout, theirs: Layout, difference: str) -> Non
 
 
 def test_known_divergences_have_kernels_and_a_cause(tmp_path: Path) -> None:
-    entry = {"signature": "a", "kernels": ["6.18.*"], "cause": "mm/x.c: f()"}
+    entry = {"signatures": ["a"], "kernels": ["6.18.*"], "cause": "mm/x.c: f()"}
     (tmp_path / "a.json").write_text(json.dumps(entry))
     known = load_known(tmp_path)
     assert explanation("a", "6.18.3", known) == known[0]
@@ -109,7 +169,7 @@ def test_known_divergences_have_kernels_and_a_cause(tmp_path: Path) -> None:
 
 
 def test_broken_entry_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text('{"signature": 1}')
+    (tmp_path / "a.json").write_text('{"signatures": 1}')
     with pytest.raises(ValueError, match=r"a\.json"):
         load_known(tmp_path)
 

@@ -79,7 +79,7 @@ def test_same_signature_is_looked_into_once(tmp_path: Path) -> None:
 
 
 def test_what_does_not_come_back_is_unstable(tmp_path: Path) -> None:
-    answers = iter([FakeExecutor(OLD), FakeExecutor(OLD), FakeExecutor(NEW)])
+    answers = iter([FakeExecutor(OLD), FakeExecutor(OLD), FakeExecutor(NEW), FakeExecutor(NEW)])
     bench = set_up(tmp_path, FakeExecutor(OLD), start=lambda: next(answers))
     bench.feed((MAP, APART, MOVE))
     assert bench.told.of("finding") == []
@@ -97,7 +97,7 @@ def test_unstable_divergence_is_not_tried_for_ever(tmp_path: Path) -> None:
 
     bench = set_up(tmp_path, FakeExecutor(OLD), start=start)
     bench.feed(*[(MAP, APART, MOVE)] * 20)
-    assert len(started) == 3
+    assert len(started) == 6
     assert bench.told.of("stats")[-1]["unstable"] == 20
 
 
@@ -170,10 +170,10 @@ def test_batch_is_written_down_before_it_runs(tmp_path: Path) -> None:
     recorded = []
     submit = bench.executor.submit
 
-    def look(programs: Any) -> None:
+    def look(programs: Any, full: Any) -> None:
         (path,) = leftovers(tmp_path)
         recorded.append(read(path) == list(programs))
-        submit(programs)
+        submit(programs, full)
 
     bench.executor.submit = look  # type: ignore[method-assign]
     bench.feed((MAP,), (APART,), (UNMAP,), (MAP, MOVE))
@@ -242,7 +242,7 @@ def test_known_divergence_is_not_new(tmp_path: Path) -> None:
 
     bench = set_up(tmp_path, FakeExecutor(OLD))
     text = "mremap[MAYMOVE,FIXED,same] result: model address, kernel EFAULT"
-    bench.worker._known.append(Known(text, ("0.0.*",), "an old kernel"))
+    bench.worker._known.append(Known((text,), ("0.0.*",), "an old kernel"))
     bench.feed((MAP, APART, MOVE))
     (finding,) = bench.told.of("finding")
     assert finding["cause"] == "an old kernel"

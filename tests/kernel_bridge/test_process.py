@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from abi.consts import FD_NAMES
+from abi.consts import FD_NAMES, FIRST_OBJECT_FD
 from abi.environment import Environment
 from kernel_bridge import BridgeError, ExecutorConfig, KernelExecutor, objects
 from kernel_bridge.process import Memory
@@ -88,7 +88,7 @@ def test_its_mappings_and_descriptors(kernel: KernelExecutor) -> None:
     if len(ours) != 2:
         pytest.skip(f"this kernel keeps {len(ours) - 2} mappings more: {ours}")
     numbers = {int(name) for name in os.listdir(f"/proc/{kernel.pid}/fd")}
-    assert numbers == {*range(8), *(o.fd for o in kernel.environment.objects)}
+    assert numbers == {*range(FIRST_OBJECT_FD), *(o.fd for o in kernel.environment.objects)}
 
 
 def test_privileges_are_dropped(kernel: KernelExecutor) -> None:

@@ -17,6 +17,7 @@ NEEDS: Final = {
     "copied_merge_keeps_anon_vma": ("merge_unfaulted_target",),
     "guard_anon_vma_only_anonymous": ("guard", "guard_file"),
     "guard_file": ("guard",),
+    "guard_flag": ("guard",),
     "map_count_dontunmap": ("map_count_every_call",),
     "multi_vma_first_aborts": ("multi_vma_move",),
     "multi_vma_thp_area": ("multi_vma_move",),
@@ -45,6 +46,7 @@ EFFECTS: Final = {
     "validate_before_unmap": ("EFAULT ww", "EFAULT ww..................wwwww"),
     "copied_merge_keeps_anon_vma": (f"W+44 {FAR}{FAR}wwwwww", f"W+44 {FAR}{FAR}WWWWww"),
     "guard_anon_vma_only_anonymous": ("W+2 PPPP|PP", "W+2 PPPPPP"),
+    "guard_flag": ("0 WW", "0 AA"),
     "map_count_every_call": (f"W+0 {TWELVE}", f"ENOMEM {TWELVE}"),
     "dontunmap_no_self_merge": ("W+2 wwww", "W+2 ww|ww"),
     "dontunmap_resets_pgoff": ("W+12 ..........ww|ww......WW", "W+12 ..........wwww......WW"),
@@ -91,7 +93,10 @@ def test_the_witness_tells_kernels_with_the_change_from_those_without(
 ) -> None:
     witness = WITNESSES[change]
     environment = witness.environment(ENVIRONMENT)
-    traces = [Model(environment, profile).run(witness.program) for profile in pair(change, base)]
+    traces = [
+        Model(environment, profile).run(witness.program, full=True)
+        for profile in pair(change, base)
+    ]
     assert traces[0] != traces[1]
 
 

@@ -6,12 +6,14 @@ from abi.calls import CALLS, Munmap, Touch
 from abi.consts import PAGE
 from abi.environment import Environment, InitialVma
 from abi.trace import (
+    COUNT,
     FIRST_NEW_IDENT,
     NAME_NONE,
     NAME_STACK,
     PERM_READ,
     PERM_SHARED,
     PERM_WRITE,
+    SECTION_CONTENTS,
     STEP,
     UNCHANGED,
     unpack,
@@ -28,7 +30,9 @@ def test_every_call_has_semantics() -> None:
 
 def test_an_unchanged_layout_is_reported_as_such() -> None:
     trace = Model(ENVIRONMENT, PROFILE).run((Munmap(at(0), PAGE), Touch(at(0), 1, 0)))
-    assert trace == STEP.pack(0, UNCHANGED, 0) + STEP.pack(1, UNCHANGED, 0)
+    size = ENVIRONMENT.total_pages
+    first = STEP.pack(0, UNCHANGED, 0, size, 0)
+    assert trace == first + STEP.pack(1, UNCHANGED, SECTION_CONTENTS, size, 0) + COUNT.pack(0)
 
 
 def test_a_trace_holds_results_and_whole_layouts() -> None:
