@@ -91,6 +91,11 @@ class Environment:
     rlimit_data: int = (1 << 64) - 1
     rlimit_memlock: int = (1 << 64) - 1
     rlimit_stack: int = 8 << 20
+    #: The hard limits: how far a program may raise the soft ones above.
+    rlimit_as_max: int = (1 << 64) - 1
+    rlimit_data_max: int = (1 << 64) - 1
+    rlimit_memlock_max: int = (1 << 64) - 1
+    rlimit_stack_max: int = (1 << 64) - 1
     max_map_count: int = 65530
     #: Memory and swap of the machine (pages): more is never promised in one go where overcommit is 0.
     memory_pages: int = 1 << 40
@@ -102,6 +107,8 @@ class Environment:
     exec_pages: int = 0
     start_brk: int = 0
     brk: int = 0
+    #: mm->end_data - mm->start_data: RLIMIT_DATA counts it with the heap.
+    data_segment: int = 0
     start_stack: int = 0
     #: Capabilities the executor holds, by name without CAP_: "IPC_LOCK", "SYS_RAWIO", "SYS_ADMIN".
     capabilities: frozenset[str] = frozenset()

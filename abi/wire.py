@@ -95,6 +95,13 @@ CONTROL: Final = (
     "clock",  # index of the call that runs, for its tags
     "word",  # what was read last
     "saw_locked",
+    "relock",  # 1: the program may have changed how the executor's own VMAs and later mappings are locked
+    "limited",  # 1: it has set a limit
+    "moved_brk",  # 1: it has moved the break
+    "soft_as",  # soft limits (bytes) before any program
+    "soft_data",
+    "soft_memlock",
+    "soft_stack",
     "last_count",
     "ident_overflow",
 )

@@ -16,6 +16,8 @@ from abi.consts import (
     ACCESS_WRITE,
     PAGE,
     PMD_SIZE,
+    RLIMIT_AS,
+    RLIMIT_MEMLOCK,
     WORD,
 )
 from abi.environment import Geometry, Object
@@ -323,9 +325,9 @@ class Aim:
         if environment is None:
             return _LONG_SPAN
         if locked:
-            room = environment.rlimit_memlock - space.locked_vm * PAGE
+            room = space.limits[RLIMIT_MEMLOCK] - space.locked_vm * PAGE
         else:
-            room = environment.rlimit_as - space.total_vm * PAGE
+            room = space.limits[RLIMIT_AS] - space.total_vm * PAGE
         return int(min(room, _MOST_ROOM)) & -PAGE if room > PAGE else PAGE
 
     def pages(self) -> int:

@@ -486,8 +486,8 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         # Limits, accounting and guard gaps.
         (
             "limit-reached-is-exceeded",
-            "if self.total_vm + pages > environment.rlimit_as",
-            "if self.total_vm + pages >= environment.rlimit_as",
+            "if self.total_vm + pages > self.limits[RLIMIT_AS]",
+            "if self.total_vm + pages >= self.limits[RLIMIT_AS]",
             "all of RLIMIT_AS may be used",
         ),
         (
@@ -1114,8 +1114,8 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "stack-limit-ignored",
-            "if vma.end - addr > environment.rlimit_stack:",
-            "if grow << PAGE_SHIFT > environment.rlimit_stack:",
+            "if vma.end - addr > space.limits[RLIMIT_STACK]:",
+            "if grow << PAGE_SHIFT > space.limits[RLIMIT_STACK]:",
             "a stack that grows is not larger than RLIMIT_STACK",
         ),
         (

@@ -74,7 +74,7 @@ def _read(
 ) -> Environment:
     status = _status(pid)
     stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    limits = _limits(pid)
+    limits, hard = _limits(pid)
     missing = dict(objects.missing)
     uffds = []
     for name in _UFFDS:
@@ -99,6 +99,10 @@ def _read(
         rlimit_data=limits["Max data size"],
         rlimit_memlock=limits["Max locked memory"],
         rlimit_stack=limits["Max stack size"],
+        rlimit_as_max=hard["Max address space"],
+        rlimit_data_max=hard["Max data size"],
+        rlimit_memlock_max=hard["Max locked memory"],
+        rlimit_stack_max=hard["Max stack size"],
         max_map_count=_sysctl("vm/max_map_count"),
         memory_pages=_memory_pages(),
         total_pages=memory.get("base_size"),
@@ -108,6 +112,7 @@ def _read(
         exec_pages=_pages(status, "VmExe") + _pages(status, "VmLib"),
         start_brk=int(stat[44]),
         brk=memory.get("brk"),
+        data_segment=int(stat[43]) - int(stat[42]),
         start_stack=int(stat[25]),
         capabilities=capabilities(pid),
         config=_config(probe),
@@ -194,12 +199,14 @@ def _pages(status: dict[str, str], name: str) -> int:
     return int(status[name].split()[0]) * 1024 // PAGE
 
 
-def _limits(pid: int) -> dict[str, int]:
-    limits = {}
+def _limits(pid: int) -> tuple[dict[str, int], dict[str, int]]:
+    """The soft and the hard limits by their names in /proc."""
+    soft: dict[str, int] = {}
+    hard: dict[str, int] = {}
     for line in _lines(f"/proc/{pid}/limits")[1:]:
-        soft = line[26:].split()[0]
-        limits[line[:26].strip()] = _UNLIMITED if soft == "unlimited" else int(soft)
-    return limits
+        for limits, word in zip((soft, hard), line[26:].split(), strict=False):
+            limits[line[:26].strip()] = _UNLIMITED if word == "unlimited" else int(word)
+    return soft, hard
 
 
 def _sysctl(name: str) -> int:

@@ -10,6 +10,7 @@ from abi.calls import Touch
 from abi.consts import (
     PAGE,
     PAGE_SHIFT,
+    RLIMIT_STACK,
     TOUCH_OK,
     TOUCH_PAGES,
     TOUCH_SIGBUS,
@@ -218,7 +219,7 @@ def expand_downwards(space: AddressSpace, index: int, addr: int) -> bool:
     grow = vma.start - addr >> PAGE_SHIFT
     if grow > vma.pgoff or not space.may_expand(vma.flags, grow):
         return False
-    if vma.end - addr > environment.rlimit_stack:
+    if vma.end - addr > space.limits[RLIMIT_STACK]:
         return False
     if vma.flags & VM_LOCKED:
         if not space.may_lock(vma.start - addr):
@@ -237,14 +238,27 @@ def populate(space: AddressSpace, start: int, end: int) -> None:
             populate_vma(space, vma, max(start, vma.start), min(end, vma.end))
 
 
-def populate_vma(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
-    """Fault in pages of one VMA up to the first that fails (mm/gup.c: populate_vma_page_range())."""
+def populate_locked(space: AddressSpace, start: int, end: int) -> bool:
+    """Fault pages in for mlock(), up to the first that fails; whether none did (mm/gup.c: __mm_populate())."""
+    for vma in space.between(start, end):
+        if vma.flags & (VM_IO | VM_PFNMAP):
+            continue
+        if not populate_vma(space, vma, max(start, vma.start), min(end, vma.end)):
+            return False
+    return True
+
+
+def populate_vma(space: AddressSpace, vma: Vma, start: int, end: int) -> bool:
+    """Fault in pages of one VMA up to the first that fails; whether none did (mm/gup.c: populate_vma_page_range())."""
     flags = vma.flags
-    refused = VM_LOCKONFAULT | VM_PKEY_EXEC_ONLY
-    if flags & refused or not flags & VM_ACCESS or not flags & VM_MAYREAD:
-        return
+    if flags & VM_LOCKONFAULT:
+        return True
+    if flags & VM_PKEY_EXEC_ONLY or not flags & VM_ACCESS or not flags & VM_MAYREAD:
+        return False
+    if vma.name is not None:
+        return not flags & VM_UFFD or _fault_own(space, vma) == TOUCH_OK
     write = flags & (VM_WRITE | VM_SHARED) == VM_WRITE
-    _fault_in(space, vma, start, end, write=write)
+    return _fault_in(space, vma, start, end, write=write)
 
 
 def populate_strictly(space: AddressSpace, vma: Vma, start: int, end: int, *, write: bool) -> None:

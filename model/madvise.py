@@ -68,6 +68,7 @@ from model.profile import (
     GUARD_ANON_VMA_ONLY_ANONYMOUS,
     GUARD_FILE,
     GUARD_FLAG,
+    SEAL_KEEPS_ALL_ANONYMOUS,
     Change,
 )
 from model.space import PTE_FILE, PTE_GUARD, PTE_KIND, AddressSpace
@@ -152,7 +153,7 @@ def _walk(space: AddressSpace, row: Advised, start: int, end: int) -> None:
 def _advise(space: AddressSpace, row: Advised, vma: Vma, start: int, end: int) -> int:
     """Advise one VMA's part; where to go on (mm/madvise.c: madvise_vma_behavior())."""
     flags = vma.flags
-    if row.discards and flags & VM_SEALED and not flags & VM_WRITE and vma.anonymous:
+    if row.discards and flags & VM_SEALED and not flags & VM_WRITE and _seal_keeps(space, vma):
         raise SyscallError(EPERM)  # mseal(2): discarding sealed read-only anonymous memory
     if flags & row.refused_on or (row.no_file and vma.file):
         raise SyscallError(EINVAL)  # madvise(2): not for this kind of mapping
@@ -169,6 +170,11 @@ def _advise(space: AddressSpace, row: Advised, vma: Vma, start: int, end: int) -
     except SyscallError:
         # mm/madvise.c: madvise_vma_behavior(): ENOMEM of a split is reported as EAGAIN
         raise SyscallError(EAGAIN) from None
+
+
+def _seal_keeps(space: AddressSpace, vma: Vma) -> bool:
+    """Its contents are what a seal protects (mm/madvise.c: can_madvise_modify())."""
+    return vma.anonymous and (vma.file is None or SEAL_KEEPS_ALL_ANONYMOUS in space.changes)
 
 
 def _poison(space: AddressSpace) -> None:

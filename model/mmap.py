@@ -52,6 +52,7 @@ from model.flags import (
     VM_EXEC,
     VM_GROWSDOWN,
     VM_LOCKED,
+    VM_LOCKED_MASK,
     VM_MAYACCESS,
     VM_MAYEXEC,
     VM_MAYSHARE,
@@ -65,7 +66,7 @@ from model.flags import (
 )
 from model.placement import get_unmapped_area
 from model.profile import DROPPABLE
-from model.space import OVERCOMMIT_NEVER, AddressSpace, is_accountable
+from model.space import OVERCOMMIT_NEVER, AddressSpace, is_accountable, supports_mlock
 from model.vma import File, Vma
 
 _MAP_HUGE: Final = 0x3F << 26
@@ -124,7 +125,7 @@ def mmap(space: AddressSpace, call: Mmap) -> int:
     pgoff = offset >> PAGE_SHIFT
     if not length:
         raise SyscallError(ENOMEM)  # mm/mmap.c: do_mmap(): the length wraps when rounded up
-    if len(space.vmas) > space.environment.max_map_count:
+    if space.map_count() > space.environment.max_map_count:
         raise SyscallError(ENOMEM)  # mm/mmap.c: do_mmap(): map_count > vm.max_map_count
     vm_flags = _initial_flags(space, call.prot, flags)
     addr = get_unmapped_area(space, file, addr, length, pgoff, flags)
@@ -154,7 +155,7 @@ def _round_hint(space: AddressSpace, hint: int) -> int:
 def _initial_flags(space: AddressSpace, prot: int, flags: int) -> int:
     """VM_* that follow from the arguments alone (include/linux/mman.h: calc_vm_prot_bits(), calc_vm_flag_bits())."""
     config = space.environment.config
-    vm_flags = prot & VM_ACCESS | VM_MAYACCESS
+    vm_flags = prot & VM_ACCESS | VM_MAYACCESS | space.def_flags
     if prot == PROT_EXEC and "PKU" in config:
         vm_flags |= VM_PKEY_EXEC_ONLY
     if flags & MAP_GROWSDOWN:
@@ -169,12 +170,10 @@ def _initial_flags(space: AddressSpace, prot: int, flags: int) -> int:
 
 
 def _check_lock(space: AddressSpace, flags: int, vm_flags: int, length: int) -> None:
-    environment = space.environment
-    privileged = "IPC_LOCK" in environment.capabilities
-    if flags & MAP_LOCKED and not environment.rlimit_memlock and not privileged:
+    if flags & MAP_LOCKED and not space.can_lock():
         raise SyscallError(EPERM)  # mmap(2): MAP_LOCKED and RLIMIT_MEMLOCK is 0
     if vm_flags & VM_LOCKED and not space.may_lock(length):
-        raise SyscallError(EAGAIN)  # mmap(2): MAP_LOCKED beyond RLIMIT_MEMLOCK
+        raise SyscallError(EAGAIN)  # mmap(2): locked, beyond RLIMIT_MEMLOCK
 
 
 def _file_flags(
@@ -255,8 +254,13 @@ def _map_region(
         file = space.new_shmem_file(length)
         anonymous = False
     vma = Vma(addr, end, vm_flags, file, pgoff, anonymous=anonymous)
-    if space.merge_new(addr, end, vma) is None:
+    mapped = space.merge_new(addr, end, vma)
+    if mapped is None:
         space.insert(vma)
+        mapped = vma
     space.total_vm += pages
     if vm_flags & VM_LOCKED:
-        space.locked_vm += pages
+        if supports_mlock(mapped):
+            space.locked_vm += pages
+        else:
+            mapped.flags &= ~VM_LOCKED_MASK

@@ -144,7 +144,7 @@ def _check_target(space: AddressSpace, call: Mremap, old_len: int, new_len: int)
 
 def _check_map_count_early(space: AddressSpace, flags: int) -> None:
     """The mapping limit, before anything is looked up (mm/mremap.c: check_map_count_against_split_early())."""
-    count, limit = len(space.vmas), space.environment.max_map_count
+    count, limit = space.map_count(), space.environment.max_map_count
     if MAP_COUNT_EVERY_CALL in space.changes:
         needed = 5 if MAP_COUNT_DONTUNMAP in space.changes and flags & MREMAP_DONTUNMAP else 4
         exceeded = count + needed > limit
@@ -348,7 +348,7 @@ def _move_vma(
 
 def _check_map_count(space: AddressSpace, *, pre_split: bool) -> None:
     """The mapping limit, per VMA moved (mm/mremap.c: check_map_count_against_split())."""
-    count, limit = len(space.vmas), space.environment.max_map_count
+    count, limit = space.map_count(), space.environment.max_map_count
     if MAP_COUNT_EVERY_CALL in space.changes:
         exceeded = count + (3 if pre_split else 2) > limit
     else:

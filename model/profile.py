@@ -122,6 +122,20 @@ DONTUNMAP_ROUNDED_LENGTHS: Final = Change(
     "mm/mremap: refactor initial parameter sanity checks",
     (6, 17),
 )
+SEAL_KEEPS_ALL_ANONYMOUS: Final = Change(
+    "seal_keeps_all_anonymous",
+    "",
+    "mm/mseal: a sealed private mapping of /dev/zero is anonymous memory too",
+    (6, 17),
+)
+MSEAL_MERGE_START: Final = Change(
+    "mseal_merge_start",
+    "",
+    "mm/mseal: after a merge the next VMA's start is stale",
+    (6, 17),
+    until=(7, 0),
+    stable="fixed between 6.18.15 and 6.18.44",
+)
 UFFD_UNREGISTER_CHECKS_OWNER: Final = Change(
     "uffd_unregister_checks_owner",
     "23ec90eb122f",

@@ -6,13 +6,21 @@ from typing import Any, Final
 from abi.calls import (
     CALLS,
     NAMES,
+    Brk,
     Call,
     Madvise,
+    Mlock,
+    Mlock2,
+    Mlockall,
     Mmap,
     Mprotect,
     Mremap,
+    Mseal,
+    Munlock,
+    Munlockall,
     Munmap,
     Program,
+    Setrlimit,
     Touch,
     UffdRegister,
     UffdUnregister,
@@ -30,13 +38,16 @@ from abi.trace import (
     STEP,
     UNCHANGED,
 )
+from model.brk import brk
 from model.errors import SyscallError, Unmodelled
 from model.fault import touch
 from model.flags import CODES, VM_ACCESS, VM_MAYACCESS, VM_MAYSHARE, VM_SHARED
 from model.madvise import madvise
+from model.mlock import mlock, mlock2, mlockall, munlock, munlockall
 from model.mmap import mmap
 from model.mprotect import mprotect
 from model.mremap import mremap
+from model.mseal import mseal
 from model.munmap import munmap
 from model.observe import (
     contents_section,
@@ -46,6 +57,7 @@ from model.observe import (
     pages_section,
 )
 from model.profile import Profile
+from model.rlimit import setrlimit
 from model.space import AddressSpace
 from model.uffd import uffd_register, uffd_unregister
 from model.vma import File, Inode, Vma
@@ -66,6 +78,14 @@ SEMANTICS: Final[dict[type[Call], Callable[[AddressSpace, Any], int]]] = {
     Touch: touch,
     UffdRegister: uffd_register,
     UffdUnregister: uffd_unregister,
+    Mlock: mlock,
+    Mlock2: mlock2,
+    Munlock: munlock,
+    Mlockall: mlockall,
+    Munlockall: munlockall,
+    Mseal: mseal,
+    Brk: brk,
+    Setrlimit: setrlimit,
 }
 
 #: File systems whose files are placed by thp_get_unmapped_area(), those that know MAP_SYNC (fs/*/file.c), and those
@@ -107,12 +127,11 @@ class Model:
 class Run:
     """The state of one program: its address space so far and its trace."""
 
-    __slots__ = ("_data", "_full", "_last", "_layout", "_parts", "space")
+    __slots__ = ("_full", "_last", "_layout", "_parts", "space")
 
     def __init__(self, space: AddressSpace, layout: bytes, *, full: bool = False) -> None:
         self.space = space
         self._layout = layout
-        self._data = data_and_stack(space)
         self._full = full
         self._parts: list[bytes] = []
         #: Place of the last step's header in the parts, and its fields.
@@ -136,14 +155,13 @@ class Run:
         count = UNCHANGED
         if layout != self._layout:
             self._layout = layout
-            self._data = data_and_stack(space)
             count = len(layout) // RECORD.size
             parts.append(layout)
         sections = 0
         if self._full:
             sections |= SECTION_FLAGS | SECTION_COUNTERS | SECTION_PAGES
             parts += (flags_section(space), counters_section(space), pages_section(space))
-        fields = (value, count, sections, space.total_vm, self._data)
+        fields = (value, count, sections, space.total_vm, data_and_stack(space))
         parts[place] = STEP.pack(*fields)
         self._last = place, fields
         return value

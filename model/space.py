@@ -8,11 +8,20 @@ from bisect import bisect_left, bisect_right
 from errno import ENOMEM, EPERM
 from typing import Final
 
-from abi.consts import PAGE_SHIFT, WORD
+from abi.consts import (
+    PAGE_SHIFT,
+    RLIMIT_AS,
+    RLIMIT_DATA,
+    RLIMIT_MEMLOCK,
+    RLIMIT_STACK,
+    WORD,
+)
 from abi.environment import Environment
 from model.errors import SyscallError, Unmodelled
 from model.flags import (
+    VM_DROPPABLE,
     VM_GROWSDOWN,
+    VM_HUGETLB,
     VM_IGNORE_MERGE,
     VM_LOCKED,
     VM_MAYWRITE,
@@ -52,6 +61,8 @@ class AddressSpace:
     ptes: page number -> PTE_*. total_vm, locked_vm: in pages. files: descriptor -> open file.
     uffds: descriptors that are userfaultfds. next_ident: the ident of the next object that the program creates.
     own_dropped: pages of the executor's own were dropped; which it has used since then is not known.
+    def_flags: VM_* that every new mapping gets (mm->def_flags). limits: soft limits by RLIMIT_* (bytes); a new dict
+    whenever one changes, as `brk` is a new value.
     """
 
     __slots__ = (
@@ -59,8 +70,10 @@ class AddressSpace:
         "brk",
         "changes",
         "clock",
+        "def_flags",
         "environment",
         "files",
+        "limits",
         "locked_vm",
         "next_ident",
         "own_dropped",
@@ -81,6 +94,13 @@ class AddressSpace:
         self.clock = 0
         self.files: dict[int, File] = {}
         self.uffds: frozenset[int] = frozenset()
+        self.def_flags = 0
+        self.limits: dict[int, int] = {
+            RLIMIT_AS: environment.rlimit_as,
+            RLIMIT_DATA: environment.rlimit_data,
+            RLIMIT_MEMLOCK: environment.rlimit_memlock,
+            RLIMIT_STACK: environment.rlimit_stack,
+        }
         self.total_vm = environment.total_pages
         self.locked_vm = environment.locked_pages
         self.next_ident = 0
@@ -99,6 +119,8 @@ class AddressSpace:
         new.clock = self.clock
         new.files = self.files
         new.uffds = self.uffds
+        new.def_flags = self.def_flags
+        new.limits = self.limits
         new.total_vm = self.total_vm
         new.locked_vm = self.locked_vm
         new.next_ident = self.next_ident
@@ -156,6 +178,10 @@ class AddressSpace:
         """The VMAs that overlap [start, end), in order."""
         return self.vmas[self.find(start) : bisect_left(self.starts, end)]
 
+    def map_count(self) -> int:
+        """Mappings as vm.max_map_count counts them (mm->map_count)."""
+        return len(self.vmas)
+
     def new_anon_vma(self) -> int:
         """A token for an anon_vma that no other VMA has."""
         token = self._next_anon_vma
@@ -171,11 +197,11 @@ class AddressSpace:
     # Limits
 
     def may_expand(self, flags: int, pages: int) -> bool:
-        """RLIMIT_AS and RLIMIT_DATA allow `pages` more of such memory; may be negative (mm/mmap.c: may_expand_vm())."""
-        environment = self.environment
-        if self.total_vm + pages > environment.rlimit_as >> PAGE_SHIFT:
+        """RLIMIT_AS and RLIMIT_DATA allow `pages` more of such memory; may be negative. A soft RLIMIT_DATA of 0 means
+        the hard one (mm/mmap.c: may_expand_vm())."""
+        if self.total_vm + pages > self.limits[RLIMIT_AS] >> PAGE_SHIFT:
             return False
-        limit = environment.rlimit_data >> PAGE_SHIFT
+        limit = (self.limits[RLIMIT_DATA] or self.environment.rlimit_data_max) >> PAGE_SHIFT
         if not is_data(flags) or limit >= WORD >> PAGE_SHIFT:
             return True
         return self._data_pages() + pages <= limit
@@ -200,10 +226,13 @@ class AddressSpace:
 
     def may_lock(self, length: int) -> bool:
         """RLIMIT_MEMLOCK allows `length` more locked bytes (mm/mmap.c: mlock_future_ok())."""
-        environment = self.environment
-        if "IPC_LOCK" in environment.capabilities:
+        if "IPC_LOCK" in self.environment.capabilities:
             return True
-        return self.locked_vm + (length >> PAGE_SHIFT) <= environment.rlimit_memlock >> PAGE_SHIFT
+        return self.locked_vm + (length >> PAGE_SHIFT) <= self.limits[RLIMIT_MEMLOCK] >> PAGE_SHIFT
+
+    def can_lock(self) -> bool:
+        """Locking is not forbidden altogether (mm/mlock.c: can_do_mlock())."""
+        return bool(self.limits[RLIMIT_MEMLOCK]) or "IPC_LOCK" in self.environment.capabilities
 
     def may_split(self) -> None:
         """A split may add a mapping.
@@ -211,7 +240,7 @@ class AddressSpace:
         Raises:
             SyscallError: ENOMEM, the mapping limit is reached.
         """
-        if len(self.vmas) >= self.environment.max_map_count:
+        if self.map_count() >= self.environment.max_map_count:
             raise SyscallError(ENOMEM)  # mm/vma.c: split_vma(): map_count >= vm.max_map_count
 
     # Changing VMAs
@@ -374,6 +403,19 @@ class AddressSpace:
             target.anon_vma = target.anon_vma or copied_from.anon_vma
         return target
 
+    def extend_below(self, new: Vma) -> bool:
+        """The VMA that ends where `new` begins takes it in, if it is like it; whatever is above is left as it is
+        (mm/vma.c: vma_merge_new_range() with just_expand)."""
+        index = bisect_left(self.starts, new.start)
+        below = self.vmas[index - 1] if index else None
+        if below is None or below.end != new.start:
+            return False
+        if not self._merges_after(below, new, new.pgoff, new.anon_vma):
+            return False
+        below.end = new.end
+        below.record = None
+        return True
+
     def modify(self, vma: Vma, start: int, end: int, flags: int, uffd: int) -> Vma:
         """Give [start, end) of `vma` other flags or another userfaultfd: merge it with neighbours that then equal it,
         else cut it out (mm/vma.c: vma_modify(), vma_merge_existing_range()).
@@ -514,6 +556,11 @@ class AddressSpace:
 def same_attributes(a: Vma, b: Vma) -> bool:
     """What two VMAs must have alike to merge, faults and offsets apart (mm/vma.c: is_mergeable_vma())."""
     return not (a.flags ^ b.flags) & ~VM_IGNORE_MERGE and a.file is b.file and a.uffd == b.uffd
+
+
+def supports_mlock(vma: Vma) -> bool:
+    """Memory of its kind can be locked (mm/internal.h: vma_supports_mlock())."""
+    return not vma.flags & (VM_SPECIAL | VM_DROPPABLE | VM_HUGETLB)
 
 
 def is_data(flags: int) -> bool:

@@ -9,7 +9,7 @@
 #include <linux/types.h>
 #include <linux/userfaultfd.h>
 
-#define ABI_HASH 0x6f157fe319eff317ULL
+#define ABI_HASH 0xe910da29fa32002ULL
 
 /* The calls: opcode, name, arguments. Those of the first list are system calls. */
 #define ABI_SYSCALLS(X) \
@@ -122,8 +122,15 @@ enum abi_control {
 	CTL_CLOCK = 50,
 	CTL_WORD = 51,
 	CTL_SAW_LOCKED = 52,
-	CTL_LAST_COUNT = 53,
-	CTL_IDENT_OVERFLOW = 54,
+	CTL_RELOCK = 53,
+	CTL_LIMITED = 54,
+	CTL_MOVED_BRK = 55,
+	CTL_SOFT_AS = 56,
+	CTL_SOFT_DATA = 57,
+	CTL_SOFT_MEMLOCK = 58,
+	CTL_SOFT_STACK = 59,
+	CTL_LAST_COUNT = 60,
+	CTL_IDENT_OVERFLOW = 61,
 };
 enum abi_start {
 	START_NONE = 0,

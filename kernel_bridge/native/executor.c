@@ -181,6 +181,7 @@ static s64 set_limit(u64 resource, u64 value)
 	struct rlimit64 limit;
 	s64 err = sys(prlimit64, 0, resource, 0, &limit);
 
+	CTL(LIMITED) = 1;
 	limit.rlim_cur = value;
 	return err ? err : sys(prlimit64, 0, resource, &limit, 0);
 }
@@ -229,8 +230,17 @@ static s64 run_call(u64 opcode, const u64 *a, const struct abi_record *r, u64 co
 		break;
 	case OP_mlock:
 	case OP_mlock2:
-	case OP_mlockall:
+	case OP_munlock:
 		CTL(SAW_LOCKED) = 1;
+		CTL(RELOCK) |= a[0] < ABI_SHARED_BASE + ABI_SHARED_SIZE;
+		break;
+	case OP_mlockall:
+	case OP_munlockall:
+		CTL(SAW_LOCKED) = 1;
+		CTL(RELOCK) = 1;
+		break;
+	case OP_brk:
+		CTL(MOVED_BRK) = 1;
 		break;
 	}
 	for (s64 i = 0; i < calls[opcode].arity; i++)
@@ -281,6 +291,35 @@ static void restore_objects(void)
 	CTL(RESIZED) = 0;
 }
 
+/* Undo what no unmapping undoes: limits, how memory is locked, the break. */
+static void restore_process(void)
+{
+	if (CTL(RELOCK)) {
+		/* Forgets MCL_FUTURE, and makes all VMAs that are left locked alike. */
+		if (CTL(LOCKED))
+			sys(munlockall);
+		else
+			sys(mlockall, MCL_CURRENT);
+	}
+	/* The break moves down only where something is mapped. */
+	if (CTL(MOVED_BRK) && sys(brk, 0) != (s64)CTL(BRK)) {
+		sys(mmap, (CTL(BRK) + ABI_PAGE - 1) & -ABI_PAGE, ABI_PAGE, PROT_NONE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+		sys(brk, CTL(BRK));
+	}
+	CTL(RELOCK) = 0;
+	CTL(MOVED_BRK) = 0;
+}
+
+static void restore_limits(void)
+{
+	set_limit(RLIMIT_AS, CTL(SOFT_AS));
+	set_limit(RLIMIT_DATA, CTL(SOFT_DATA));
+	set_limit(RLIMIT_MEMLOCK, CTL(SOFT_MEMLOCK));
+	set_limit(RLIMIT_STACK, CTL(SOFT_STACK));
+	CTL(LIMITED) = 0;
+}
+
 /*
  * Bring the address space back to the baseline. last: the layout now, 0 if unknown. Returns
  * ABI_DIRTY_*.
@@ -290,6 +329,8 @@ static u32 reset(const struct abi_record *last, u64 count)
 	u64 base_count = CTL(BASE_COUNT), gap = 0, data;
 	s64 n;
 
+	if (CTL(LIMITED))
+		restore_limits();
 	for (u64 i = 0; i <= base_count; i++) {
 		u64 end = i < base_count ? BASE[i].start : CTL(TASK_SIZE), used = !last;
 
@@ -299,8 +340,11 @@ static u32 reset(const struct abi_record *last, u64 count)
 			sys(munmap, gap, end - gap);
 		gap = i < base_count ? BASE[i].end : 0;
 	}
+	restore_process();
 	restore_objects();
 	n = layout_read(SCRATCH, SCRATCH_RECORDS, BASE, base_count);
+	if (sys(brk, 0) != (s64)CTL(BRK))
+		return ABI_DIRTY_LAYOUT;
 	if (n != (s64)base_count || !same_records(SCRATCH, BASE, base_count))
 		return only_own(SCRATCH, n) ? ABI_DIRTY_OWN : ABI_DIRTY_LAYOUT;
 	if (layout_vm_size(&data) != (s64)CTL(BASE_SIZE) || data != CTL(BASE_DATA))
@@ -410,7 +454,9 @@ static const u64 *run_program(const u64 *w, u64 n, u8 *out, const u8 *end,
 		CTL(PHASE) = ABI_PHASE_CALL;
 		step->value = run_call(opcode, w - calls[opcode].arity, prev, prev_count);
 		CTL(PHASE) = ABI_PHASE_LAYOUT;
-		count = layout_read(records, (end - (u8 *)records) / sizeof(*records), prev, prev_count);
+		/* The break and a name rename what stays where it is. */
+		count = layout_read(records, (end - (u8 *)records) / sizeof(*records), prev,
+				    opcode == OP_brk || opcode == OP_set_vma_name ? 0 : prev_count);
 		if (count == -ENOSPC) {
 			result->status = ABI_RESULT_TOO_LARGE;
 			continue;

@@ -86,17 +86,28 @@ int same_records(const struct abi_record *a, const struct abi_record *b, u64 cou
 	return 1;
 }
 
-static void limit(u64 resource, u64 value)
+/* Set a soft and a hard limit, or as much of them as the hard limit allows. */
+static void limit(u64 resource, u64 soft, u64 hard)
 {
-	struct rlimit64 want = { value, value }, now;
+	struct rlimit64 want = { soft, hard }, now;
 	s64 err = sys(prlimit64, 0, resource, 0, &now);
 
-	if (!err && now.rlim_max < value)
-		want.rlim_cur = want.rlim_max = now.rlim_max;
+	if (!err && now.rlim_max < hard)
+		want.rlim_max = now.rlim_max;
+	if (want.rlim_cur > want.rlim_max)
+		want.rlim_cur = want.rlim_max;
 	if (!err)
 		err = sys(prlimit64, 0, resource, &want, 0);
 	if (err)
 		fail(START_LIMITS, err);
+}
+
+static u64 soft_limit(u64 resource)
+{
+	struct rlimit64 now = { 0 };
+
+	sys(prlimit64, 0, resource, 0, &now);
+	return now.rlim_cur;
 }
 
 /* What survives an exec, so is done once a process. */
@@ -106,9 +117,10 @@ static void __attribute__((noreturn)) prepare(void)
 	s64 err, fd;
 
 	/* The stack's limit decides where mmap_base is. */
-	limit(RLIMIT_STACK, STACK_LIMIT);
-	limit(RLIMIT_CORE, 0);
-	limit(RLIMIT_AS, CTL(RLIMIT_AS));
+	limit(RLIMIT_STACK, STACK_LIMIT, STACK_LIMIT);
+	limit(RLIMIT_CORE, 0, 0);
+	/* What a program may raise it to leaves room for as many mappings as there may be. */
+	limit(RLIMIT_AS, CTL(RLIMIT_AS), 2 * CTL(RLIMIT_AS));
 	fd = sys(openat, AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 	if (fd >= 0) {
 		sys(write, fd, "1000", 4);
@@ -238,6 +250,10 @@ static void settle(void)
 	if (size < 0 || locked < 0)
 		fail(START_PROC, EIO);
 	if (!CTL(BASE_COUNT)) {
+		CTL(SOFT_AS) = soft_limit(RLIMIT_AS);
+		CTL(SOFT_DATA) = soft_limit(RLIMIT_DATA);
+		CTL(SOFT_MEMLOCK) = soft_limit(RLIMIT_MEMLOCK);
+		CTL(SOFT_STACK) = soft_limit(RLIMIT_STACK);
 		memcpy(BASE, now, n * sizeof(*now));
 		CTL(BASE_COUNT) = n;
 		CTL(BASE_SIZE) = size;

@@ -41,6 +41,8 @@ EFFECTS: Final = {
     "multi_vma_move": ("EFAULT wwrr", f"W+20 {FAR}wwrr"),
     "multi_vma_thp_area": ("EFAULT ffww", f"W+20 {FAR}ffww"),
     "new_len_limit": ("ENOMEM w", "EINVAL w"),
+    "mseal_merge_start": ("0 wwwwwwww", "0 wwww|ww|ww"),
+    "seal_keeps_all_anonymous": ("0 ??", "EPERM ??"),
     "uffd_rejects_droppable": ("0 dd", "EINVAL dd"),
     "uffd_unregister_checks_owner": ("0 ww", "EINVAL uu"),
     "validate_before_unmap": ("EFAULT ww", "EFAULT ww..................wwwww"),
