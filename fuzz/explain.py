@@ -22,8 +22,8 @@ from model.run import Model
 _SOURCE: Final = re.compile(r"\.[ch]: \w+\(|\(\d(?:const)?\)")
 _COMMENT: Final = re.compile(r"#\s*(.+)$")
 _PACKAGE: Final = str(Path(model.__file__ or "").parent)
-#: What only describes a VMA decides nothing.
-_DESCRIPTIVE: Final = str(Path(_PACKAGE, "vma.py"))
+#: What only describes VMAs decides nothing.
+_DESCRIPTIVE: Final = tuple(str(Path(_PACKAGE, name)) for name in ("vma.py", "observe.py"))
 
 
 def explain(machine: Model, program: Program) -> Iterator[tuple[Call, int, tuple[str, ...]]]:
@@ -57,7 +57,7 @@ class _Record:
 
     def _watch(self, frame: FrameType, event: str, argument: Any) -> Any:
         path = frame.f_code.co_filename
-        if not path.startswith(_PACKAGE) or path == _DESCRIPTIVE:
+        if not path.startswith(_PACKAGE) or path in _DESCRIPTIVE:
             return None
         if event == "call":
             self._entered(_rule_of(frame))
