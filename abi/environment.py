@@ -34,7 +34,8 @@ class Object:
     mapping of it is EPERM; max_bytes: the file system's largest file offset; data: how much of it has data, a tag
     (`abi.trace.file_tag`) at the start of each page, the rest reads as zero (bytes); contents: whether its contents
     are compared; resident: whether it is memory, so that the presence of its pages is compared too; shared_only:
-    whether it can be mapped shared only.
+    whether it can be mapped shared only; stacked: what is mapped is a file of another file system, `fs`, below the one
+    opened.
     """
 
     fd: int
@@ -50,6 +51,7 @@ class Object:
     contents: bool = True
     resident: bool = False
     shared_only: bool = False
+    stacked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ CONTROL: Final = (
     "idents",
     "seen",  # bit n: the object with ident n was mapped
     "changed",  # bit n: the object with ident n may have been written to
-    "resized",  # 1: an object was
+    "resized",  # bit n: descriptor n was
     "contents",  # bit n: contents of the object with ident n are compared
     "resident",  # bit n: so is which of its pages are present
     "full",  # 1: the program is observed in full

@@ -4,6 +4,7 @@ userfaultfds are not among them: they belong to an address space, so the executo
 """
 
 import errno
+import mmap
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +16,21 @@ from abi import wire
 from abi.consts import FD_NAMES, PAGE
 from abi.environment import Object
 from abi.trace import file_tag
-from abi.wire import IDENT_DEVZERO, IDENT_FILE, IDENT_MEMFD
-from kernel_bridge.build import BuildError
+from abi.wire import (
+    IDENT_BTRFS,
+    IDENT_DEVZERO,
+    IDENT_EXT4,
+    IDENT_FILE,
+    IDENT_MEMFD,
+    IDENT_OVERLAY,
+    IDENT_RAMFS,
+    IDENT_SYSFS,
+    IDENT_TMPFS,
+    IDENT_XFS,
+)
+from kernel_bridge import volumes
+from kernel_bridge.build import BuildError, writable_directory
+from kernel_bridge.volumes import VolumeError
 
 #: Size of the memfd and of the file (bytes).
 SIZE: Final = 64 * PAGE
@@ -28,6 +42,19 @@ FILE_SYSTEMS: Final = ("ext4", "xfs", "btrfs", "tmpfs")
 SHARED_MEMORY: Final = Path("/dev/shm")
 _MFD_EXEC: Final = 0x10
 _SHMEM: Final = ("tmpfs",)
+#: Objects on a file system of their own: name -> ident. Each but ramfs has a second descriptor that only reads.
+_VOLUMES: Final = {
+    "tmpfs": IDENT_TMPFS,
+    "ext4": IDENT_EXT4,
+    "xfs": IDENT_XFS,
+    "btrfs": IDENT_BTRFS,
+    "overlay": IDENT_OVERLAY,
+    "ramfs": IDENT_RAMFS,
+}
+#: A file of /proc that anybody may read. None of its files can be mapped but those of devices, each in its own way.
+PROC_FILE: Final = Path("/proc/version")
+#: Memory of the kernel that anybody may map to read, as page frames without pages (from Linux 6.16 on).
+SYSFS_FILE: Final = Path("/sys/kernel/btf/vmlinux")
 
 
 @dataclass(slots=True)
@@ -57,7 +84,7 @@ def _flags(obj: Object) -> int:
     flags = wire.OBJECT_SHARED * obj.shared_only | wire.OBJECT_CONTENTS * obj.contents
     if obj.writable and obj.fs in _SHMEM:
         flags |= wire.OBJECT_PUNCH | wire.OBJECT_RESIZE
-    elif obj.writable and obj.data:
+    if obj.writable and obj.data:
         flags |= wire.OBJECT_REWRITE | wire.OBJECT_RESIZE
     return flags
 
@@ -69,6 +96,9 @@ def open_objects(state: Callable[[], Path]) -> Objects:
     _open_file(objects, state)
     _open_devzero(objects)
     _open_pipe(objects)
+    _open_volumes(objects)
+    _open_proc(objects)
+    _open_sysfs(objects)
     return objects
 
 
@@ -87,9 +117,18 @@ def memfd_create(name: str, flags: int = 0) -> int:
 
 
 def _add(
-    objects: Objects, name: str, fd: int, ident: int, fs: str, size: int, data: int = 0
+    objects: Objects,
+    name: str,
+    fd: int,
+    ident: int,
+    fs: str,
+    size: int,
+    data: int = 0,
+    *,
+    stacked: bool = False,
+    contents: bool = True,
 ) -> None:
-    readonly = name.endswith("_ro") or name == "pipe"
+    readonly = name.endswith("_ro") or name in ("pipe", "proc", "sysfs")
     objects.descriptors[FD_NAMES[name]] = fd
     objects.described.append(
         Object(
@@ -101,7 +140,9 @@ def _add(
             writable=not readonly,
             max_bytes=_max_bytes(fd) if size else (1 << 63) - 1,
             data=data,
+            contents=contents,
             resident=fs in _SHMEM or fs == "devzero",
+            stacked=stacked,
         )
     )
 
@@ -158,23 +199,86 @@ def _open_file(objects: Objects, state: Callable[[], Path]) -> None:
 
 def _create(directory: Path) -> tuple[int, int, str]:
     """A new file without a name, opened twice, for both and for reading; and its file system."""
-    path = directory / f"file-{os.getpid()}-{time.monotonic_ns():x}"
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    name = f"file-{os.getpid()}-{time.monotonic_ns():x}"
+    root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fd, readonly = _create_in(root, name)
+    finally:
+        os.close(root)
+    fs = file_system(fd)
+    if fs != "tmpfs":
+        _fill(fd, IDENT_FILE)
+    return fd, readonly, fs
+
+
+def _create_in(root: int, name: str) -> tuple[int, int]:
+    """A new file in the directory behind a descriptor, opened twice, for both and for reading; its name is gone."""
+    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=root)
     try:
         # MADV_PAGEOUT of shared pages asks for the right to write, whoever the executor is.
         os.fchmod(fd, 0o666)
-        fs = file_system(fd)
         os.ftruncate(fd, SIZE)
-        if fs != "tmpfs":
-            for index in range(DATA // PAGE):
-                tag = file_tag(IDENT_FILE, index).to_bytes(8, "little")
-                os.pwrite(fd, tag.ljust(PAGE, b"\0"), index * PAGE)
-        return fd, os.open(path, os.O_RDONLY | os.O_CLOEXEC), fs
+        return fd, os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
     except BaseException:
         os.close(fd)
         raise
     finally:
-        os.unlink(path)
+        os.unlink(name, dir_fd=root)
+
+
+def _fill(fd: int, ident: int) -> None:
+    """Give a file its data: a tag at the start of each page."""
+    for index in range(DATA // PAGE):
+        tag = file_tag(ident, index).to_bytes(8, "little")
+        os.pwrite(fd, tag.ljust(PAGE, b"\0"), index * PAGE)
+
+
+def _open_volumes(objects: Objects) -> None:
+    for kind, ident in _VOLUMES.items():
+        names = [name for name in (kind, f"{kind}_ro") if name in FD_NAMES]
+        try:
+            root = volumes.mount(kind, lambda: writable_directory("images"))
+            try:
+                fd, readonly = _create_in(root, "file")
+                _fill(fd, ident)
+            finally:
+                os.close(root)
+        except (VolumeError, BuildError, OSError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            objects.missing.update(dict.fromkeys(names, f"no {kind}: {reason}"))
+            continue
+        stacked = kind == "overlay"
+        fs = "tmpfs" if stacked else kind
+        _add(objects, kind, fd, ident, fs, SIZE, DATA, stacked=stacked)
+        if len(names) == 1:
+            os.close(readonly)
+        else:
+            _add(objects, names[1], readonly, ident, fs, SIZE, DATA, stacked=stacked)
+
+
+def _open_proc(objects: Objects) -> None:
+    try:
+        fd = os.open(PROC_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        objects.missing["proc"] = f"{PROC_FILE}: {error.strerror}"
+        return
+    _add(objects, "proc", fd, 0, "proc", 0)
+
+
+def _open_sysfs(objects: Objects) -> None:
+    try:
+        fd = os.open(SYSFS_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        objects.missing["sysfs"] = f"{SYSFS_FILE}: {error.strerror}"
+        return
+    try:
+        size = os.fstat(fd).st_size
+        mmap.mmap(fd, PAGE, mmap.MAP_PRIVATE, mmap.PROT_READ).close()
+    except OSError as error:
+        os.close(fd)
+        objects.missing["sysfs"] = f"{SYSFS_FILE} cannot be mapped: {error.strerror}"
+        return
+    _add(objects, "sysfs", fd, IDENT_SYSFS, "sysfs", size, contents=False)
 
 
 def _open_devzero(objects: Objects) -> None:

@@ -43,6 +43,7 @@ from model.vma import Vma
 #: Pages that one read fault of a file maps around itself (mm/memory.c: fault_around_bytes).
 FAULT_AROUND: Final = 16
 _PTES_PER_TABLE: Final = 512
+_WORD_BYTES: Final = 8
 _MAX_INDEX: Final = (1 << 63) - 1 >> PAGE_SHIFT
 
 
@@ -85,7 +86,10 @@ def _write(space: AddressSpace, page: int) -> None:
     vma = space.lookup(page << PAGE_SHIFT)
     assert vma is not None
     if vma.file and vma.name is None:
-        vma.file.inode.words[vma.page_offset(page << PAGE_SHIFT)] = tag
+        inode, index = vma.file.inode, vma.page_offset(page << PAGE_SHIFT)
+        if index == inode.pages - 1 and 0 < inode.tail < _WORD_BYTES:
+            raise Unmodelled("how long bytes behind the end of a file last")
+        inode.words[index] = tag
 
 
 def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
@@ -106,6 +110,8 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
         return _fault_own(space, vma)
     if private_write:
         prepare_anon_vma(space, vma)
+    if vma.flags & VM_PFNMAP and vma.file and vma.file.kernel:
+        return TOUCH_OK
     if vma.anonymous:
         if vma.flags & VM_UFFD_MISSING:
             return TOUCH_SIGBUS

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from errno import EACCES, EAGAIN, EFBIG, EINVAL, ENOMEM, EPERM
+from errno import EACCES, EAGAIN, EFBIG, EINVAL, ENOMEM, EOPNOTSUPP, EPERM
 from typing import Final
 
 from abi.calls import Madvise, signed32
@@ -63,6 +63,7 @@ from model.flags import (
     VM_WIPEONFORK,
     VM_WRITE,
 )
+from model.mapping import unmap_mapping
 from model.profile import (
     GUARD,
     GUARD_ANON_VMA_ONLY_ANONYMOUS,
@@ -223,16 +224,10 @@ def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
         raise SyscallError(EINVAL)  # fs/open.c: vfs_fallocate(): a negative offset
     if offset + (end - start) > inode.max_bytes:
         raise SyscallError(EFBIG)  # fs/open.c: vfs_fallocate(): beyond the largest file
+    if vma.file.own_area:
+        raise SyscallError(EOPNOTSUPP)  # fs/open.c: vfs_fallocate(): ramfs cannot punch holes
     inode.drop(first, last)
-    for other in space.vmas:
-        if other.file and other.file.inode is inode:
-            delta = (other.start >> PAGE_SHIFT) - other.pgoff
-            low = max(other.start >> PAGE_SHIFT, first + delta)
-            high = min(other.end >> PAGE_SHIFT, last + delta)
-            if low < high:
-                for page in space.pages_of(low << PAGE_SHIFT, high << PAGE_SHIFT):
-                    if space.ptes[page] & PTE_KIND == PTE_FILE:
-                        del space.ptes[page]
+    unmap_mapping(space, inode, first, last)
 
 
 def _guard_install(space: AddressSpace, vma: Vma, start: int, end: int) -> None:

@@ -64,6 +64,7 @@ from model.flags import (
     VM_SYNC,
     VM_WIPEONFORK,
 )
+from model.kernfs import kernel_flags
 from model.placement import get_unmapped_area
 from model.profile import DROPPABLE
 from model.space import OVERCOMMIT_NEVER, AddressSpace, is_accountable, supports_mlock
@@ -116,24 +117,39 @@ def mmap(space: AddressSpace, call: Mmap) -> int:
         raise Unmodelled("MAP_HUGETLB of anonymous memory")
     if not call.length:
         raise SyscallError(EINVAL)  # mmap(2): the length is 0
+    return map_object(space, file, call.addr, call.length, call.prot, flags, offset >> PAGE_SHIFT)
+
+
+def map_object(
+    space: AddressSpace,
+    file: File | None,
+    addr: int,
+    length: int,
+    prot: int,
+    flags: int,
+    pgoff: int,
+) -> int:
+    """Map a file or, without one, memory; the address (mm/mmap.c: do_mmap()).
+
+    Raises:
+        SyscallError: with an errno of mmap(2).
+    """
     if flags & MAP_FIXED_NOREPLACE:
         flags |= MAP_FIXED
-    addr = call.addr
     if not flags & MAP_FIXED:
         addr = _round_hint(space, addr)
-    length = call.length + PAGE - 1 & WORD & -PAGE
-    pgoff = offset >> PAGE_SHIFT
+    length = length + PAGE - 1 & WORD & -PAGE
     if not length:
         raise SyscallError(ENOMEM)  # mm/mmap.c: do_mmap(): the length wraps when rounded up
     if space.map_count() > space.environment.max_map_count:
         raise SyscallError(ENOMEM)  # mm/mmap.c: do_mmap(): map_count > vm.max_map_count
-    vm_flags = _initial_flags(space, call.prot, flags)
+    vm_flags = _initial_flags(space, prot, flags)
     addr = get_unmapped_area(space, file, addr, length, pgoff, flags)
     if flags & MAP_FIXED_NOREPLACE and space.intersects(addr, addr + length):
         raise SyscallError(EEXIST)  # mmap(2): MAP_FIXED_NOREPLACE and something is mapped there
     _check_lock(space, flags, vm_flags, length)
     if file:
-        vm_flags, flags = _file_flags(file, call.prot, flags, vm_flags, pgoff, length)
+        vm_flags, flags = _file_flags(file, prot, flags, vm_flags, pgoff, length)
     else:
         vm_flags = _anonymous_flags(space, flags, vm_flags)
         pgoff = 0 if vm_flags & VM_SHARED else addr >> PAGE_SHIFT
@@ -246,15 +262,22 @@ def _map_region(
         vm_flags |= VM_ACCOUNT
     if high:
         space.drop(low, high)
-    if vm_flags & VM_SYNC and file and file.sync:
-        # mmap(2): MAP_SYNC of a file that is not DAX; the hole remains
-        raise SyscallError(EOPNOTSUPP)
+    stacked = False
+    if file:
+        if file.below:
+            file, stacked = file.below, True
+        if vm_flags & VM_SYNC and file.sync:
+            # mmap(2): MAP_SYNC of a file that is not DAX; the hole remains
+            raise SyscallError(EOPNOTSUPP)
+        if file.kernel:
+            vm_flags = kernel_flags(file, vm_flags, pages, pgoff)
     anonymous = file is None or file.zero
     if vm_flags & VM_SHARED and anonymous:
         file = space.new_shmem_file(length)
         anonymous = False
     vma = Vma(addr, end, vm_flags, file, pgoff, anonymous=anonymous)
-    mapped = space.merge_new(addr, end, vma)
+    # What overlayfs maps is found after the attempt to merge (mm/vma.c: __mmap_new_file_vma()).
+    mapped = None if stacked else space.merge_new(addr, end, vma)
     if mapped is None:
         space.insert(vma)
         mapped = vma

@@ -231,7 +231,7 @@ def _multi_allowed(space: AddressSpace, vma: Vma) -> bool:
         return True
     if file.thp_area:
         return MULTI_VMA_THP_AREA in space.changes
-    return not file.zero
+    return not file.own_area
 
 
 def _remap_to(

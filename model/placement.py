@@ -65,6 +65,8 @@ def _choose(
         if flags & MAP_SHARED:
             return _shmem_area(space, addr, length, 0, flags)
         return _topdown(space, addr, length, flags)
+    if file.below:
+        return _topdown(space, addr, length, flags)
     if file.inode.shmem or (file.zero and flags & MAP_SHARED):
         return _shmem_area(space, addr, length, pgoff, flags)
     if file.thp_area or file.zero:

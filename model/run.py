@@ -8,6 +8,7 @@ from abi.calls import (
     NAMES,
     Brk,
     Call,
+    Ftruncate,
     Madvise,
     Mlock,
     Mlock2,
@@ -16,10 +17,12 @@ from abi.calls import (
     Mprotect,
     Mremap,
     Mseal,
+    Msync,
     Munlock,
     Munlockall,
     Munmap,
     Program,
+    RemapFilePages,
     Setrlimit,
     Touch,
     UffdRegister,
@@ -42,12 +45,14 @@ from model.brk import brk
 from model.errors import SyscallError, Unmodelled
 from model.fault import touch
 from model.flags import CODES, VM_ACCESS, VM_MAYACCESS, VM_MAYSHARE, VM_SHARED
+from model.ftruncate import ftruncate
 from model.madvise import madvise
 from model.mlock import mlock, mlock2, mlockall, munlock, munlockall
 from model.mmap import mmap
 from model.mprotect import mprotect
 from model.mremap import mremap
 from model.mseal import mseal
+from model.msync import msync
 from model.munmap import munmap
 from model.observe import (
     contents_section,
@@ -57,6 +62,7 @@ from model.observe import (
     pages_section,
 )
 from model.profile import Profile
+from model.remap_file_pages import remap_file_pages
 from model.rlimit import setrlimit
 from model.space import AddressSpace
 from model.uffd import uffd_register, uffd_unregister
@@ -76,6 +82,9 @@ SEMANTICS: Final[dict[type[Call], Callable[[AddressSpace, Any], int]]] = {
     Madvise: madvise,
     Mremap: mremap,
     Touch: touch,
+    Msync: msync,
+    RemapFilePages: remap_file_pages,
+    Ftruncate: ftruncate,
     UffdRegister: uffd_register,
     UffdUnregister: uffd_unregister,
     Mlock: mlock,
@@ -93,6 +102,10 @@ SEMANTICS: Final[dict[type[Call], Callable[[AddressSpace, Any], int]]] = {
 THP_AREA_FILE_SYSTEMS: Final = frozenset(("ext4", "xfs", "btrfs"))
 SYNC_FILE_SYSTEMS: Final = frozenset(("ext4", "xfs"))
 SHMEM_FILE_SYSTEMS: Final = frozenset(("tmpfs",))
+#: Kinds of files with a get_unmapped_area of their own (fs/ramfs/file-mmu.c, fs/proc/inode.c, drivers/char/mem.c), and
+#: those whose files are the kernel's and know no fsync(2).
+OWN_AREA_KINDS: Final = frozenset(("ramfs", "proc", "devzero"))
+KERNEL_FILE_SYSTEMS: Final = frozenset(("proc", "sysfs"))
 
 
 class Model:
@@ -201,16 +214,28 @@ def _file(obj: Object, inodes: dict[int, Inode]) -> File:
     )
     if obj.ident:
         inode = inodes.setdefault(obj.ident, inode)
-    return File(
+    file = File(
         inode,
         zero=obj.fs == "devzero",
         thp_area=obj.fs in THP_AREA_FILE_SYSTEMS,
+        own_area=obj.fs in OWN_AREA_KINDS,
         sync=obj.fs in SYNC_FILE_SYSTEMS,
+        fsync=obj.fs not in KERNEL_FILE_SYSTEMS,
+        kernel=obj.fs if obj.fs in KERNEL_FILE_SYSTEMS else "",
         readable=obj.readable,
         writable=obj.writable,
         noexec=obj.noexec,
         mappable=obj.fs not in ("pipe", "uffd"),
         regular=obj.fs not in ("devzero", "pipe", "uffd"),
+    )
+    if not obj.stacked:
+        return file
+    return File(
+        inode,
+        below=file,
+        readable=obj.readable,
+        writable=obj.writable,
+        noexec=obj.noexec,
     )
 
 

@@ -1,6 +1,8 @@
 """A VMA, the open file behind it and the object behind that. Knows no address space and no call."""
 
-from abi.consts import PAGE_SHIFT, WORD
+from typing import Final
+
+from abi.consts import PAGE, PAGE_SHIFT, WORD
 from abi.trace import (
     NAME_FILE,
     NAME_HEAP,
@@ -12,18 +14,21 @@ from abi.trace import (
 )
 from model.flags import VM_ACCESS, VM_MAYSHARE
 
+_WORD_BYTES: Final = 8
+
 
 class Inode:
     """A mapped object: `ident` as in layouts, `pages` its size, `cached` the page indexes in its page cache, `dirty`
     those of them that were written to.
 
     shmem: tmpfs memory (memfd, shared anonymous memory). The cache is kept for shmem alone, where userfaultfd sees it.
-    max_bytes: the file system's largest file offset. data_pages: how many pages begin with a tag before any program;
-    words: the first words of pages that were written to or dropped since. contents: whether its contents are compared;
-    resident: whether the presence of its pages is, too.
+    max_bytes: the file system's largest file offset. tail: the bytes of its last page that are within it, 0 for all.
+    data_pages: how many pages begin with a tag before any program; words: the first words of pages that were written to
+    or dropped since. contents: whether its contents are compared; resident: whether the presence of its pages is, too.
     """
 
     __slots__ = (
+        "_initial_size",
         "cached",
         "contents",
         "data_pages",
@@ -33,6 +38,7 @@ class Inode:
         "pages",
         "resident",
         "shmem",
+        "tail",
         "words",
     )
 
@@ -53,9 +59,12 @@ class Inode:
         self.data_pages = data_pages
         self.contents = contents
         self.resident = shmem
+        self.tail = 0
         self.cached: set[int] = set()
         self.dirty: set[int] = set()
         self.words: dict[int, int] = {}
+        self._initial_size = pages, 0
+        self.reset()
 
     def word(self, index: int) -> int:
         """The first word of page `index`."""
@@ -73,25 +82,44 @@ class Inode:
         for index in range(first, min(last, self.data_pages)):
             self.words[index] = 0
 
+    def resize(self, size: int) -> None:
+        """Make it `size` bytes long: what is cut off is zero when it grows again."""
+        pages, tail = size + PAGE - 1 >> PAGE_SHIFT, size & PAGE - 1
+        if pages < self.pages or (pages == self.pages and tail):
+            self.drop(pages, self.pages)
+        if tail and tail < _WORD_BYTES and pages <= self.pages:
+            self.words[pages - 1] = self.word(pages - 1) & (1 << 8 * tail) - 1
+        self.pages, self.tail = pages, tail
+
     def reset(self) -> None:
-        """As before any program."""
+        """As before any program: what has data is cached, for it was written."""
+        self.pages, self.tail = self._initial_size
         self.cached.clear()
         self.dirty.clear()
         self.words.clear()
+        if self.shmem:
+            self.cached.update(range(self.data_pages))
+            self.dirty.update(range(self.data_pages))
 
 
 class File:
     """An open file (struct file). Two VMAs of one object merge only if they share it.
 
     zero: it is /dev/zero, whose private mappings are anonymous memory with a file.
-    thp_area: its get_unmapped_area is thp_get_unmapped_area(); shmem and /dev/zero have handlers of their own.
-    sync: its file system knows MAP_SYNC, and refuses it for it is not DAX.
+    thp_area: its get_unmapped_area is thp_get_unmapped_area(); own_area: it is another one, of its own.
+    sync: its file system knows MAP_SYNC, and refuses it for it is not DAX. fsync: its file system knows fsync(2).
+    kernel: it is a file of the kernel's ("proc", "sysfs"), each mapped in its own way. below: the file that is
+    mapped in its place, which is how overlayfs maps.
     """
 
     __slots__ = (
+        "below",
+        "fsync",
         "inode",
+        "kernel",
         "mappable",
         "noexec",
+        "own_area",
         "readable",
         "regular",
         "sync",
@@ -106,7 +134,11 @@ class File:
         *,
         zero: bool = False,
         thp_area: bool = False,
+        own_area: bool = False,
         sync: bool = False,
+        fsync: bool = True,
+        kernel: str = "",
+        below: "File | None" = None,
         readable: bool = True,
         writable: bool = True,
         noexec: bool = False,
@@ -116,7 +148,11 @@ class File:
         self.inode = inode
         self.zero = zero
         self.thp_area = thp_area
+        self.own_area = own_area
         self.sync = sync
+        self.fsync = fsync
+        self.kernel = kernel
+        self.below = below
         self.readable = readable
         self.writable = writable
         self.noexec = noexec

@@ -222,7 +222,7 @@ static s64 run_call(u64 opcode, const u64 *a, const struct abi_record *r, u64 co
 			return -EINVAL;
 		return sys(shmat, (a[0] ? CTL(SHM1) : CTL(SHM0)) - 1, a[1], a[2]);
 	case OP_ftruncate:
-		CTL(RESIZED) = 1;
+		CTL(RESIZED) |= 1ULL << (a[0] & 63);
 		break;
 	case OP_mmap:
 		if (a[3] & MAP_LOCKED)
@@ -265,6 +265,31 @@ static int only_own(const struct abi_record *r, s64 count)
 	return count >= 0;
 }
 
+/* Give a file its tags and its hole again where they are not as they were. */
+static void rewrite(const struct abi_object *object)
+{
+	int hole = 1;
+
+	for (u64 at = 0; at < object->size; at += ABI_PAGE) {
+		u64 tag = 0xfULL << 52 | (u64)object->ident << 32 | at / ABI_PAGE;
+
+		if (at >= object->data)
+			tag = 0;
+		sys(pread64, object->fd, &CTL(WORD), sizeof(u64), at);
+		if (CTL(WORD) == tag)
+			continue;
+		CTL(WORD) = tag;
+		if (tag)
+			sys(pwrite64, object->fd, &CTL(WORD), sizeof(u64), at);
+		else
+			hole = 0;
+	}
+	if (!hole) {
+		sys(ftruncate, object->fd, object->data);
+		sys(ftruncate, object->fd, object->size);
+	}
+}
+
 /* Give the objects that a program may have changed their size and their data again. */
 static void restore_objects(void)
 {
@@ -272,21 +297,15 @@ static void restore_objects(void)
 	u64 mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 
 	for (; object->fd; object++) {
-		u64 resized = CTL(RESIZED) && object->flags & ABI_OBJECT_RESIZE;
+		u64 resized = CTL(RESIZED) >> object->fd & 1 && object->flags & ABI_OBJECT_RESIZE;
 		u64 seen = CTL(SEEN) >> object->ident & 1, changed = CTL(CHANGED) >> object->ident & 1;
 
 		if (resized)
 			sys(ftruncate, object->fd, object->size);
 		if (object->flags & ABI_OBJECT_PUNCH && (seen || resized))
-			sys(fallocate, object->fd, mode, 0, 1ULL << 40);
-		if (object->flags & ABI_OBJECT_REWRITE && (changed || resized)) {
-			if (object->data < object->size)
-				sys(fallocate, object->fd, mode, object->data, object->size - object->data);
-			for (u64 at = 0; at < object->data; at += ABI_PAGE) {
-				CTL(WORD) = 0xfULL << 52 | (u64)object->ident << 32 | at / ABI_PAGE;
-				sys(pwrite64, object->fd, &CTL(WORD), sizeof(u64), at);
-			}
-		}
+			sys(fallocate, object->fd, mode, object->data, 1ULL << 40);
+		if (object->flags & ABI_OBJECT_REWRITE && (changed || resized))
+			rewrite(object);
 	}
 	CTL(RESIZED) = 0;
 }

@@ -1,0 +1,192 @@
+"""File systems of an executor's own: each holds one file, which no directory shows and nobody else can open.
+
+A mount is detached (fsopen(2), fsmount(2)): it is in no namespace, the open files alone keep it, and the kernel takes it
+down with the last of them, however their process ends. What needs a disk gets a loop device over memory, a copy of
+an image that mkfs makes once; it goes away with the mount.
+"""
+
+import ctypes
+import fcntl
+import os
+import struct
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from errno import EBUSY
+from pathlib import Path
+from shutil import which
+from typing import Final
+
+from abi.consts import PAGE
+
+_FSOPEN: Final = 430
+_FSCONFIG: Final = 431
+_FSMOUNT: Final = 432
+_SET_STRING: Final = 1
+_CREATE: Final = 6
+_CLOEXEC: Final = 1
+_LOOP_GET_FREE: Final = 0x4C82
+_LOOP_CONFIGURE: Final = 0x4C0A
+#: struct loop_config with a struct loop_info64 in it, of which only lo_flags is not zero.
+_LOOP_CONFIG: Final = struct.Struct("<II 52x I 176x 64x")
+_LOOP_AUTOCLEAR: Final = 4
+#: Others take loop devices too.
+_LOOP_ATTEMPTS: Final = 20
+_BLOCK: Final = 16 * PAGE
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+class VolumeError(Exception):
+    """The file system cannot be had; the message is one line that says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """How the image of a file system is made. size: bytes; package: what Debian's package of its mkfs is called."""
+
+    size: int
+    options: tuple[str, ...]
+    package: str
+
+
+_IMAGES: Final = {
+    "ext4": _Image(64 << 20, ("-q", "-F", "-b", "4096", "-O", "^has_journal"), "e2fsprogs"),
+    "xfs": _Image(320 << 20, ("-q", "-f"), "xfsprogs"),
+    "btrfs": _Image(256 << 20, ("-q", "-f", "-d", "single", "-m", "single"), "btrfs-progs"),
+}
+#: The file systems that `mount` knows.
+KINDS: Final = ("tmpfs", "ext4", "xfs", "btrfs", "overlay", "ramfs")
+
+
+def mount(kind: str, images: Callable[[], Path]) -> int:
+    """A descriptor of the root of a new, empty file system of this kind. `images`: the directory images are kept in.
+
+    Raises:
+        VolumeError: this user, machine or kernel cannot.
+    """
+    try:
+        if kind in _IMAGES:
+            return _mount_image(kind, images())
+        if kind == "overlay":
+            return _mount_overlay()
+        return _mount(kind, {})
+    except OSError as error:
+        raise VolumeError(f"mounting it: {error.strerror}") from None
+
+
+def _syscall(number: int, *arguments: int | bytes) -> int:
+    words = [
+        ctypes.c_char_p(a) if isinstance(a, bytes) else ctypes.c_long(a)
+        for a in (*arguments, *[0] * (5 - len(arguments)))
+    ]
+    value: int = _libc.syscall(ctypes.c_long(number), *words)
+    if value < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return value
+
+
+def _mount(kind: str, options: dict[str, str]) -> int:
+    context = _syscall(_FSOPEN, kind.encode(), _CLOEXEC)
+    try:
+        for name, value in options.items():
+            _syscall(_FSCONFIG, context, _SET_STRING, name.encode(), value.encode())
+        _syscall(_FSCONFIG, context, _CREATE)
+        return _syscall(_FSMOUNT, context, _CLOEXEC)
+    finally:
+        os.close(context)
+
+
+def _mount_overlay() -> int:
+    """Its layers are directories of one tmpfs, so the files that are really mapped are shared memory."""
+    below = _mount("tmpfs", {})
+    try:
+        for name in ("lower", "upper", "work"):
+            os.mkdir(name, dir_fd=below)
+        root = f"/proc/self/fd/{below}"
+        return _mount(
+            "overlay", {f"{name}dir": f"{root}/{name}" for name in ("lower", "upper", "work")}
+        )
+    finally:
+        os.close(below)
+
+
+def _mount_image(kind: str, directory: Path) -> int:
+    if os.geteuid():
+        raise VolumeError("only root can mount an image")
+    memory = os.memfd_create(f"vmadiff-{kind}", os.MFD_CLOEXEC)
+    try:
+        _copy(_image(kind, directory), memory)
+        device = _loop(memory)
+    finally:
+        os.close(memory)
+    try:
+        return _mount(kind, {"source": os.readlink(f"/proc/self/fd/{device}")})
+    finally:
+        os.close(device)
+
+
+def _image(kind: str, directory: Path) -> Path:
+    """The image with an empty file system, made now unless it was made before."""
+    image = _IMAGES[kind]
+    path = directory / f"{kind}-{image.size}"
+    if path.exists():
+        return path
+    command = f"mkfs.{kind}"
+    program = which(command, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if program is None:
+        raise VolumeError(f"{command} is not installed (Debian: {image.package})")
+    with (
+        tempfile.NamedTemporaryFile(dir=directory) as scratch,
+        tempfile.NamedTemporaryFile(dir=directory, delete=False) as made,
+    ):
+        os.ftruncate(scratch.fileno(), image.size)
+        done = subprocess.run(
+            [program, *image.options, scratch.name], capture_output=True, text=True, timeout=60
+        )
+        if done.returncode:
+            os.unlink(made.name)
+            raise VolumeError(f"{command}: {(done.stderr.strip() or 'it failed').splitlines()[-1]}")
+        _copy(Path(scratch.name), made.fileno())
+        os.rename(made.name, path)
+    return path
+
+
+def _copy(path: Path, to: int) -> None:
+    """Copy an image block by block; what is zero stays a hole."""
+    image = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(image).st_size
+        os.ftruncate(to, size)
+        at = 0
+        while at < size:
+            try:
+                at = os.lseek(image, at, os.SEEK_DATA) & -_BLOCK
+            except OSError:  # ENXIO: only a hole is left
+                return
+            block = os.pread(image, _BLOCK, at)
+            if block.strip(b"\0"):
+                os.pwrite(to, block, at)
+            at += _BLOCK
+    finally:
+        os.close(image)
+
+
+def _loop(memory: int) -> int:
+    """A descriptor of a loop device over a file, which the kernel frees when nobody uses it any more."""
+    control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        for _ in range(_LOOP_ATTEMPTS):
+            number = fcntl.ioctl(control, _LOOP_GET_FREE)
+            device = os.open(f"/dev/loop{number}", os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.ioctl(device, _LOOP_CONFIGURE, _LOOP_CONFIG.pack(memory, 0, _LOOP_AUTOCLEAR))
+                return device
+            except OSError as error:
+                os.close(device)
+                if error.errno != EBUSY:
+                    raise
+        raise VolumeError("every loop device is busy")
+    finally:
+        os.close(control)
