@@ -90,9 +90,15 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "devzero-eligible",
-            "return not file.zero",
-            "return True",
+            "return not file.own_area",
+            "return not file.own_area or file.zero",
             "a private mapping of /dev/zero is not one of several",
+        ),
+        (
+            "ramfs-eligible",
+            "return not file.own_area",
+            "return not file.zero",
+            "a file whose file system places its mappings is not one of several",
         ),
         (
             "shmem-ineligible",
@@ -681,8 +687,8 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "sync-accepted",
-            "if vm_flags & VM_SYNC and file and file.sync:",
-            "if vm_flags & VM_SYNC and file and file.zero:",
+            "if vm_flags & VM_SYNC and file.sync:",
+            "if vm_flags & VM_SYNC and file.zero:",
             "MAP_SYNC of a file that is not DAX is EOPNOTSUPP",
         ),
         (
@@ -1188,6 +1194,136 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
             "flags = vma.flags & ~VM_UFFD\n",
             "flags = vma.flags & ~VM_UFFD_MISSING\n",
             "unregistering ends every mode",
+        ),
+    ),
+    *_in(
+        "model/ftruncate.py",
+        (
+            "truncation-keeps-copies",
+            "1 << 64 - PAGE_SHIFT, even_cows=True)",
+            "1 << 64 - PAGE_SHIFT)",
+            "private copies of pages that are cut off go too",
+        ),
+        (
+            "truncation-keeps-pages",
+            "if inode.pages < pages:",
+            "if inode.pages < pages - 64:",
+            "mappings lose the pages that are cut off",
+        ),
+        (
+            "truncation-of-read-only",
+            "if not (file.regular and file.writable):",
+            "if not file.regular:",
+            "a descriptor that only reads cannot truncate",
+        ),
+    ),
+    *_in(
+        "model/vma.py",
+        (
+            "grown-file-shows-old-data",
+            "            self.drop(pages, self.pages)\n",
+            "            pass\n",
+            "what was cut off is zero when the file grows again",
+        ),
+        (
+            "last-page-rounded-down",
+            "pages, tail = size + PAGE - 1 >> PAGE_SHIFT, size & PAGE - 1",
+            "pages, tail = size >> PAGE_SHIFT, size & PAGE - 1",
+            "the page that a file ends in belongs to it",
+        ),
+    ),
+    *_in(
+        "model/msync.py",
+        (
+            "msync-stops-at-hole",
+            "if flags == MS_ASYNC:",
+            "if flags:",
+            "msync goes on behind a hole unless it is MS_ASYNC alone",
+        ),
+        (
+            "msync-of-locked",
+            "raise SyscallError(EBUSY)",
+            "break",
+            "MS_INVALIDATE of locked memory is EBUSY",
+        ),
+        (
+            "msync-forgets-hole",
+            "            hole = True\n",
+            "",
+            "a hole is reported at the end",
+        ),
+    ),
+    *_in(
+        "model/remap_file_pages.py",
+        (
+            "remap-of-private",
+            "if vma is None or not vma.flags & VM_SHARED:",
+            "if vma is None or vma.file is None:",
+            "remap_file_pages is for shared mappings",
+        ),
+        (
+            "remap-unlocks",
+            "        flags |= MAP_LOCKED\n",
+            "        pass\n",
+            "locked memory is locked when it is remapped",
+        ),
+        (
+            "remap-of-one-mapping",
+            "    while at < end:",
+            "    if at < end:\n        raise SyscallError(EINVAL)\n    while at < end:",
+            "several mappings alike are remapped at once",
+        ),
+        (
+            "remap-keeps-advice",
+            "    map_object(space, vma.file,",
+            "    vma.pgoff, vma.record = call.pgoff, None\n    if vma.end - vma.start == size:\n"
+            "        return 0\n    map_object(space, vma.file,",
+            "a remapped VMA has no advice any more",
+        ),
+    ),
+    *_in(
+        "model/kernfs.py",
+        (
+            "proc-mapped-late",
+            "raise SyscallError(EIO)",
+            "raise SyscallError(EINVAL)",
+            "a file of /proc cannot be mapped: EIO",
+        ),
+        (
+            "sysfs-may-be-written",
+            "return vm_flags & ~(VM_MAYEXEC | VM_MAYWRITE) | special",
+            "return vm_flags & ~VM_MAYEXEC | special",
+            "a mapping of the kernel's memory never becomes writable",
+        ),
+        (
+            "sysfs-from-anywhere",
+            "    if pgoff:",
+            "    if pgoff > 1:",
+            "a file of /sys is mapped from its start",
+        ),
+    ),
+    *_in(
+        "model/mmap.py",
+        (
+            "overlay-merges-at-once",
+            "if stacked or space.merge_new(addr, end, vma) is None:",
+            "if space.merge_new(addr, end, vma) is None:",
+            "a new mapping on overlayfs does not merge",
+        ),
+        (
+            "special-mapping-locked",
+            "        if vm_flags & VM_SPECIAL:",
+            "        if not vm_flags:",
+            "a special mapping is not locked",
+        ),
+    ),
+    *_in(
+        "model/madvise.py",
+        (
+            "ramfs-punches-holes",
+            "    if vma.file.own_area:",
+            "    if vma.file.zero:",
+            "ramfs cannot punch holes",
         ),
     ),
 )
