@@ -1,7 +1,7 @@
 """File systems of an executor's own: each holds one file, which no directory shows and nobody else can open.
 
-A mount is detached (fsopen(2), fsmount(2)): it is in no namespace, the open files alone keep it, and the kernel takes it
-down with the last of them, however their process ends. What needs a disk gets a loop device over memory, a copy of
+A mount is detached (fsopen(2), fsmount(2)): it is in no namespace, the open files alone keep it, and the kernel takes
+it down with the last of them, however their process ends. What needs a disk gets a loop device over memory, a copy of
 an image that mkfs makes once; it goes away with the mount.
 """
 
@@ -23,6 +23,7 @@ from abi.consts import PAGE
 _FSOPEN: Final = 430
 _FSCONFIG: Final = 431
 _FSMOUNT: Final = 432
+_SET_FLAG: Final = 0
 _SET_STRING: Final = 1
 _CREATE: Final = 6
 _CLOEXEC: Final = 1
@@ -43,16 +44,21 @@ class VolumeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """How the image of a file system is made. size: bytes; package: what Debian's package of its mkfs is called."""
+    """How the image of a file system is made and mounted.
+
+    size: bytes; options: of its mkfs; package: what Debian calls the package of that; flags: mount options.
+    """
 
     size: int
     options: tuple[str, ...]
     package: str
+    flags: tuple[str, ...] = ()
 
 
 _IMAGES: Final = {
     "ext4": _Image(64 << 20, ("-q", "-F", "-b", "4096", "-O", "^has_journal"), "e2fsprogs"),
-    "xfs": _Image(320 << 20, ("-q", "-f"), "xfsprogs"),
+    # Every executor's copy has the UUID of the image, which XFS minds unless told otherwise.
+    "xfs": _Image(320 << 20, ("-q", "-f"), "xfsprogs", ("nouuid",)),
     "btrfs": _Image(256 << 20, ("-q", "-f", "-d", "single", "-m", "single"), "btrfs-progs"),
 }
 #: The file systems that `mount` knows.
@@ -70,7 +76,7 @@ def mount(kind: str, images: Callable[[], Path]) -> int:
             return _mount_image(kind, images())
         if kind == "overlay":
             return _mount_overlay()
-        return _mount(kind, {})
+        return _mount(kind)
     except OSError as error:
         raise VolumeError(f"mounting it: {error.strerror}") from None
 
@@ -87,11 +93,13 @@ def _syscall(number: int, *arguments: int | bytes) -> int:
     return value
 
 
-def _mount(kind: str, options: dict[str, str]) -> int:
+def _mount(kind: str, flags: tuple[str, ...] = (), **options: str) -> int:
     context = _syscall(_FSOPEN, kind.encode(), _CLOEXEC)
     try:
         for name, value in options.items():
             _syscall(_FSCONFIG, context, _SET_STRING, name.encode(), value.encode())
+        for name in flags:
+            _syscall(_FSCONFIG, context, _SET_FLAG, name.encode())
         _syscall(_FSCONFIG, context, _CREATE)
         return _syscall(_FSMOUNT, context, _CLOEXEC)
     finally:
@@ -100,13 +108,16 @@ def _mount(kind: str, options: dict[str, str]) -> int:
 
 def _mount_overlay() -> int:
     """Its layers are directories of one tmpfs, so the files that are really mapped are shared memory."""
-    below = _mount("tmpfs", {})
+    below = _mount("tmpfs")
     try:
         for name in ("lower", "upper", "work"):
             os.mkdir(name, dir_fd=below)
         root = f"/proc/self/fd/{below}"
         return _mount(
-            "overlay", {f"{name}dir": f"{root}/{name}" for name in ("lower", "upper", "work")}
+            "overlay",
+            lowerdir=f"{root}/lower",
+            upperdir=f"{root}/upper",
+            workdir=f"{root}/work",
         )
     finally:
         os.close(below)
@@ -122,7 +133,8 @@ def _mount_image(kind: str, directory: Path) -> int:
     finally:
         os.close(memory)
     try:
-        return _mount(kind, {"source": os.readlink(f"/proc/self/fd/{device}")})
+        source = os.readlink(f"/proc/self/fd/{device}")
+        return _mount(kind, _IMAGES[kind].flags, source=source)
     finally:
         os.close(device)
 

@@ -8,7 +8,7 @@ from model.vma import Inode
 def unmap_mapping(
     space: AddressSpace, inode: Inode, first: int, last: int, *, even_cows: bool = False
 ) -> None:
-    """Empty the page table entries of the file's pages [first, last); private copies go too if `even_cows`, guard regions
+    """Empty the entries of pages [first, last) of a file; private copies go too if `even_cows`, guard regions
     never (mm/memory.c: zap_pte_range())."""
     for vma in space.vmas:
         if vma.anonymous or not vma.file or vma.file.inode is not inode:

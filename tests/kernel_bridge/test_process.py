@@ -119,8 +119,12 @@ def test_the_environment(kernel: KernelExecutor) -> None:
     assert env.rlimit_as == ExecutorConfig().rlimit_as
     assert env.dac_mmap_min_addr <= env.mmap_min_addr <= 1 << 20
     assert not any(v.faulted for v in env.initial)
-    assert {o.name for o in env.objects} | set(env.missing) == {
+    known = {o.name for o in env.objects} | set(env.missing)
+    assert known <= set(FD_NAMES)
+    assert known >= {
         "memfd", "memfd_ro", "file", "file_ro", "devzero", "pipe", "uffd0", "uffd1",
+        "tmpfs", "tmpfs_ro", "ext4", "ext4_ro", "xfs", "xfs_ro", "btrfs", "btrfs_ro",
+        "overlay", "overlay_ro", "ramfs", "proc", "sysfs",
     }  # fmt: skip
     assert [(v.ident, v.perms) for v in env.initial[:2]] == [(1, 5), (2, 11)]
 
