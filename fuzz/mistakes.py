@@ -1306,15 +1306,9 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         "model/mmap.py",
         (
             "overlay-merges-at-once",
-            "if stacked or space.merge_new(addr, end, vma) is None:",
-            "if space.merge_new(addr, end, vma) is None:",
+            "mapped = None if stacked else space.merge_new(addr, end, vma)",
+            "mapped = space.merge_new(addr, end, vma)",
             "a new mapping on overlayfs does not merge",
-        ),
-        (
-            "special-mapping-locked",
-            "        if vm_flags & VM_SPECIAL:",
-            "        if not vm_flags:",
-            "a special mapping is not locked",
         ),
     ),
     *_in(
