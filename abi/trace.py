@@ -4,9 +4,10 @@ A trace is the same bytes on both sides: for every step a header (STEP); unless 
 call, the records (RECORD) of the whole address space in address order; and the sections that the header names, in the
 order of their bits. Comparing two runs is comparing bytes; only what differs is decoded.
 
-Every step has its result, the layout, VmSize and VmData + VmStk. The last step also has what reading every page gives
-(CONTENTS), and a fork what its child sees (CHILD). A program that is observed in full has VmFlags, counters and pages
-after each step. Events follow the call that caused them.
+Every step has its result and the layout, the last one also VmSize, VmData + VmStk and the page table entries with the
+contents of what is present (PAGES); a fork has what its child sees (CHILD), and events follow the call that caused
+them. A program that is observed in full has all of that, VmFlags and counters after each step, and in the last what
+reading every page gives (CONTENTS), present or not.
 """
 
 import struct
@@ -19,7 +20,7 @@ from abi.calls import Call, Mincore, Touch
 from abi.consts import PAGE
 
 #: Raw result (a signed word: -errno for an error), number of records or UNCHANGED, SECTION_* and INCONSISTENT_* bits,
-#: VmSize and VmData + VmStk (pages).
+#: VmSize and VmData + VmStk (pages; 0 where they are not observed).
 STEP: Final = struct.Struct("<qIIQQ")
 UNCHANGED: Final = 0xFFFFFFFF
 #: start, end, offset (bytes), object ident, PERM_* bits, name class.
@@ -82,7 +83,7 @@ CODES: Final = (
 #: Most pages whose residency the outcome of mincore has.
 MINCORE_PAGES: Final = 62
 #: Most pages whose contents are read after a program, in address order.
-CONTENT_PAGES: Final = 1024
+CONTENT_PAGES: Final = 512
 
 
 def written_tag(call: int, page: int) -> int:

@@ -170,24 +170,31 @@ class Run:
             self._layout = layout
             count = len(layout) // RECORD.size
             parts.append(layout)
-        sections = 0
+        size = data = sections = 0
         if self._full:
-            sections |= SECTION_FLAGS | SECTION_COUNTERS | SECTION_PAGES
+            size, data = space.total_vm, data_and_stack(space)
+            sections = SECTION_FLAGS | SECTION_COUNTERS | SECTION_PAGES
             parts += (flags_section(space), counters_section(space), pages_section(space))
-        fields = (value, count, sections, space.total_vm, data_and_stack(space))
+        fields = (value, count, sections, size, data)
         parts[place] = STEP.pack(*fields)
         self._last = place, fields
         return value
 
     def trace(self, *, whole: bool = True) -> bytes:
-        """The packed trace of the calls so far; `whole`: they are the whole program, whose contents are then read."""
+        """The packed trace of the calls so far; `whole`: they are the whole program, and its last step shows more."""
         parts = self._parts
         if self._last is None or not whole:
             return b"".join(parts)
-        place, (value, count, sections, size, data) = self._last
-        header = STEP.pack(value, count, sections | SECTION_CONTENTS, size, data)
-        last = parts[place + 1 :]
-        return b"".join([*parts[:place], header, *last, contents_section(self.space)])
+        space = self.space
+        place, (value, count, sections, _, _) = self._last
+        if self._full:
+            sections |= SECTION_CONTENTS
+            more = contents_section(space)
+        else:
+            sections |= SECTION_PAGES
+            more = pages_section(space)
+        header = STEP.pack(value, count, sections, space.total_vm, data_and_stack(space))
+        return b"".join([*parts[:place], header, *parts[place + 1 :], more])
 
 
 def _initial_space(environment: Environment, profile: Profile) -> AddressSpace:

@@ -9,7 +9,7 @@
 #include <linux/types.h>
 #include <linux/userfaultfd.h>
 
-#define ABI_HASH 0xe910da29fa32002ULL
+#define ABI_HASH 0x42247876a1e4946eULL
 
 /* The calls: opcode, name, arguments. Those of the first list are system calls. */
 #define ABI_SYSCALLS(X) \
@@ -245,7 +245,7 @@ enum abi_start {
 #define ABI_NAME_OTHER 0x7
 #define ABI_UNCHANGED 0xffffffffULL
 #define ABI_FIRST_NEW_IDENT 0x40
-#define ABI_CONTENT_PAGES 0x400
+#define ABI_CONTENT_PAGES 0x200
 #define ABI_PAGE 0x1000
 #define ABI_TOUCH_PAGES 0x20
 #define ABI_TOUCH_OK 0x0

@@ -110,30 +110,42 @@ static int touch_own(u64 addr)
 	return outcome ? outcome : touch_word(addr, 1, CTL(WORD));
 }
 
-static int is_own(const struct abi_record *r, u64 count, u64 addr)
+/* The record of the mapping at addr, 0 if there is none. */
+static const struct abi_record *record_at(const struct abi_record *r, u64 count, u64 addr)
 {
 	while (count && r->end <= addr) {
 		r++;
 		count--;
 	}
-	return count && r->start <= addr && observe_is_own(r);
+	return count && r->start <= addr ? r : 0;
+}
+
+/* Write to a page what says which call did. */
+static int touch_write(u64 addr, const struct abi_record *r)
+{
+	u64 tag = ((CTL(CLOCK) & 0x7fff) + 1) << 36 | (addr / ABI_PAGE & ((1ULL << 36) - 1));
+
+	if (r && observe_is_own(r))
+		return touch_own(addr);
+	if (r && r->perms & ABI_PERM_SHARED && r->ident && r->ident <= ABI_LAST_FIXED_IDENT)
+		CTL(CHANGED) |= 1ULL << r->ident;
+	return touch_word(addr, 1, tag);
 }
 
 /* r: the layout before the call. */
 static s64 touch(u64 addr, u64 pages, u64 access, const struct abi_record *r, u64 count)
 {
-	u64 outcome = 0;
+	u64 outcome = 0, got;
 
 	if (pages > ABI_TOUCH_PAGES)
 		pages = ABI_TOUCH_PAGES;
 	addr &= -ABI_PAGE;
 	for (u64 i = 0; i < pages; i++, addr += ABI_PAGE) {
-		u64 tag = ((CTL(CLOCK) & 0x7fff) + 1) << 36 | (addr / ABI_PAGE & ((1ULL << 36) - 1));
-
-		if (access & 1 && is_own(r, count, addr))
-			outcome |= (u64)touch_own(addr) << 2 * i;
+		if (access & 1)
+			got = touch_write(addr, record_at(r, count, addr));
 		else
-			outcome |= (u64)touch_word(addr, access & 1, tag) << 2 * i;
+			got = touch_word(addr, 0, 0);
+		outcome |= got << 2 * i;
 	}
 	return (s64)outcome;
 }
@@ -210,6 +222,8 @@ static s64 run_call(u64 opcode, const u64 *a, const struct abi_record *r, u64 co
 	case OP_set_vma_name:
 		return set_vma_name(a[0], a[1], a[2]);
 	case OP_process_madvise:
+		if ((u32)a[2] == MADV_REMOVE)
+			CTL(CHANGED) = ~0ULL;
 		return process_madvise(a[0], a[1], a[2], a[3]);
 	case OP_setrlimit:
 		return set_limit(a[0], a[1]);
@@ -223,6 +237,10 @@ static s64 run_call(u64 opcode, const u64 *a, const struct abi_record *r, u64 co
 		return sys(shmat, (a[0] ? CTL(SHM1) : CTL(SHM0)) - 1, a[1], a[2]);
 	case OP_ftruncate:
 		CTL(RESIZED) |= 1ULL << (a[0] & 63);
+		break;
+	case OP_madvise:
+		if ((u32)a[2] == MADV_REMOVE)
+			CTL(CHANGED) = ~0ULL;
 		break;
 	case OP_mmap:
 		if (a[3] & MAP_LOCKED)
@@ -298,7 +316,8 @@ static void restore_objects(void)
 
 	for (; object->fd; object++) {
 		u64 resized = CTL(RESIZED) >> object->fd & 1 && object->flags & ABI_OBJECT_RESIZE;
-		u64 seen = CTL(SEEN) >> object->ident & 1, changed = CTL(CHANGED) >> object->ident & 1;
+		u64 seen = CTL(SEEN) >> object->ident & 1;
+		u64 changed = seen & CTL(CHANGED) >> object->ident;
 
 		if (resized)
 			sys(ftruncate, object->fd, object->size);
@@ -393,17 +412,24 @@ static int shared_intact(const struct abi_record *r, u64 count)
 static s64 observe(struct abi_step *step, const struct abi_record *r, u64 count, int last, u8 **to,
 		   const u8 *end)
 {
-	u64 total = 0, locked, *word;
+	u64 total = 0, data, locked, *word;
 	struct abi_counters *counters;
 	s64 n;
 	int same;
 
+	if (!last && !CTL(FULL))
+		return 0;
+	n = layout_vm_size(&data);
+	if (n < 0)
+		return n;
+	step->size = n;
+	step->data = data;
 	for (u64 i = 0; i < count; i++)
 		total += (r[i].end - r[i].start) / ABI_PAGE;
 	if (total != step->size)
 		step->sections |= ABI_INCONSISTENT_SIZE;
 	if (CTL(FULL)) {
-		if (*to + count * sizeof(u64) + sizeof(*counters) + 2 * sizeof(u64) > end)
+		if (*to + count * sizeof(u64) + sizeof(*counters) > end)
 			return -ENOSPC;
 		n = observe_flags((u64 *)*to, r, count, &same, &locked);
 		if (n < 0)
@@ -418,17 +444,19 @@ static s64 observe(struct abi_step *step, const struct abi_record *r, u64 count,
 			step->sections |= ABI_INCONSISTENT_VIEWS;
 		if (counters->locked != locked)
 			step->sections |= ABI_INCONSISTENT_LOCKED;
-		word = (u64 *)*to;
-		*to += sizeof(u64);
-		n = observe_pages((struct abi_entry *)*to, (end - *to) / sizeof(struct abi_entry), r,
-				  count);
-		if (n < 0)
-			return n;
-		*word = n;
-		*to += n * sizeof(struct abi_entry);
-		step->sections |= ABI_SECTION_FLAGS | ABI_SECTION_COUNTERS | ABI_SECTION_PAGES;
+		step->sections |= ABI_SECTION_FLAGS | ABI_SECTION_COUNTERS;
 	}
-	if (last) {
+	if (*to + sizeof(u64) > end)
+		return -ENOSPC;
+	word = (u64 *)*to;
+	*to += sizeof(u64);
+	n = observe_pages((struct abi_entry *)*to, (end - *to) / sizeof(struct abi_entry), r, count);
+	if (n < 0)
+		return n;
+	*word = n;
+	*to += n * sizeof(struct abi_entry);
+	step->sections |= ABI_SECTION_PAGES;
+	if (last && CTL(FULL)) {
 		if (*to + sizeof(u64) > end)
 			return -ENOSPC;
 		word = (u64 *)*to;
@@ -456,8 +484,8 @@ static const u64 *run_program(const u64 *w, u64 n, u8 *out, const u8 *end,
 	for (u64 i = 0; i < n; i++) {
 		struct abi_step *step = (struct abi_step *)(out + at);
 		struct abi_record *records = (struct abi_record *)(step + 1);
-		u64 opcode = *w, data;
-		s64 count, err, size;
+		u64 opcode = *w;
+		s64 count, err;
 		u8 *to;
 
 		if (opcode >= ABI_NR_CALLS)
@@ -484,12 +512,8 @@ static const u64 *run_program(const u64 *w, u64 n, u8 *out, const u8 *end,
 			fail(START_LAYOUT, count);
 		if (!shared_intact(records, count))
 			fail(START_REPLACED, 0);
-		size = layout_vm_size(&data);
-		if (size < 0)
-			fail(START_LAYOUT, size);
-		step->size = size;
-		step->data = data;
 		step->sections = 0;
+		step->size = step->data = 0;
 		to = (u8 *)(records + count);
 		if ((u64)count == prev_count && same_records(records, prev, count)) {
 			step->count = ABI_UNCHANGED;

@@ -50,7 +50,7 @@ static u16 name_class(const char *name, u64 length)
 }
 
 /* The ident of an object; a new object gets the next one. */
-static u32 ident_of(u64 dev, u64 ino, int shared)
+static u32 ident_of(u64 dev, u64 ino)
 {
 	struct ident *table = SHARED(IDENTS);
 	u64 count = CTL(IDENTS);
@@ -60,8 +60,6 @@ static u32 ident_of(u64 dev, u64 ino, int shared)
 	for (u32 i = 1; i <= ABI_LAST_FIXED_IDENT; i++) {
 		if (table[i].ino == ino && table[i].dev == dev) {
 			CTL(SEEN) |= 1ULL << i;
-			if (shared)
-				CTL(CHANGED) |= 1ULL << i;
 			return i;
 		}
 	}
@@ -117,8 +115,7 @@ static s64 read_query(struct abi_record *out, u64 capacity, const struct abi_rec
 		r->end = q.end;
 		r->offset = q.offset;
 		r->perms = q.vma_flags & QUERY_PERMS;
-		r->ident = ident_of((u64)q.dev_major << 32 | q.dev_minor, q.inode,
-				    r->perms & ABI_PERM_SHARED);
+		r->ident = ident_of((u64)q.dev_major << 32 | q.dev_minor, q.inode);
 		while (prev < prev_end && prev->start < q.start)
 			prev++;
 		if (r->ident) {
@@ -170,7 +167,7 @@ void layout_parse(const char *p, const char *end, struct abi_record *r)
 		ino = ino * 10 + (u64)(*p - '0');
 	while (p < end && *p == ' ')
 		p++;
-	r->ident = ident_of(major << 32 | minor, ino, r->perms & ABI_PERM_SHARED);
+	r->ident = ident_of(major << 32 | minor, ino);
 	r->name = name_class(p, end - p);
 }
 
