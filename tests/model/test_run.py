@@ -13,7 +13,7 @@ from abi.trace import (
     PERM_READ,
     PERM_SHARED,
     PERM_WRITE,
-    SECTION_CONTENTS,
+    SECTION_PAGES,
     STEP,
     UNCHANGED,
     unpack,
@@ -31,8 +31,8 @@ def test_every_call_has_semantics() -> None:
 def test_an_unchanged_layout_is_reported_as_such() -> None:
     trace = Model(ENVIRONMENT, PROFILE).run((Munmap(at(0), PAGE), Touch(at(0), 1, 0)))
     size = ENVIRONMENT.total_pages
-    first = STEP.pack(0, UNCHANGED, 0, size, 0)
-    assert trace == first + STEP.pack(1, UNCHANGED, SECTION_CONTENTS, size, 0) + COUNT.pack(0)
+    last = STEP.pack(1, UNCHANGED, SECTION_PAGES, size, 0) + COUNT.pack(0)
+    assert trace == STEP.pack(0, UNCHANGED, 0, 0, 0) + last
 
 
 def test_a_trace_holds_results_and_whole_layouts() -> None:
