@@ -89,8 +89,7 @@ def seeds(directory: Path, geometry: Geometry, tell: Tell) -> Iterator[Program]:
     Raises:
         OSError: a directory cannot be read.
     """
-    packaged = [corpus.PACKAGED / name for name in ("seeds", "witnesses")]
-    for each in [*(path for path in packaged if path.is_dir()), directory]:
+    for each in [*corpus.shipped(), directory]:
         problems = []
         for entry in corpus.load(each, geometry):
             if entry.problem:

@@ -1,4 +1,4 @@
-"""The command line: `vmadiff fuzz | run | explain | probe | selftest`.
+"""The command line: `vmadiff fuzz | run | explain | probe | coverage | selftest`.
 
 What people can get wrong is one line on stderr and an exit status; a traceback is a bug of this program.
 """
@@ -56,7 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"vmadiff {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_fuzz, _add_run, _add_explain, _add_probe, _add_selftest):
+    for add in (_add_fuzz, _add_run, _add_explain, _add_probe, _add_coverage, _add_selftest):
         add(commands)
     return parser
 
@@ -64,7 +64,9 @@ def build_parser() -> argparse.ArgumentParser:
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
-def _command(commands: Commands, name: str, summary: str, details: str) -> argparse.ArgumentParser:
+def _command(
+    commands: Commands, name: str, summary: str, details: str, *, kernel: bool = True
+) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         name,
         help=summary,
@@ -72,11 +74,12 @@ def _command(commands: Commands, name: str, summary: str, details: str) -> argpa
         epilog=EXPLAINED,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--user",
-        action="store_true",
-        help="run programs as an ordinary user (nobody) even if this is root, whose rights change many a rule",
-    )
+    if kernel:
+        parser.add_argument(
+            "--user",
+            action="store_true",
+            help="run programs as an ordinary user (nobody) even if this is root, whose rights change many a rule",
+        )
     return parser
 
 
@@ -164,6 +167,21 @@ def _add_probe(commands: Commands) -> None:
         "and what of the fuzzer's domain this machine and user allow.",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the answers to FILE")
+
+
+def _add_coverage(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "coverage",
+        "what a corpus exercises, counted, and what it does not",
+        "Run programs on the model, for which no kernel is needed, and count for every call which classes of its\n"
+        "arguments, results, kinds of mapping and places they reach; then list what could be reached and was not, and\n"
+        "what cannot be, and why. Without FILE, the programs that come with vmadiff. The form of a FILE is that of\n"
+        "corpus/seeds/*.prog; of a directory, all *.prog in it.",
+        kernel=False,
+    )
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all counts to FILE")
 
 
 def _add_selftest(commands: Commands) -> None:

@@ -6,7 +6,7 @@ import random
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,16 @@ from typing import Any
 from abi.calls import Program
 from abi.environment import Environment, Geometry
 from abi.program import ProgramError, format_call
-from fuzz import corpus
+from fuzz import corpus, reference
 from fuzz.assemble import start_executor
+from fuzz.corpus import shipped
+from fuzz.coverage import lines as coverage_lines
+from fuzz.coverage import measure as measure_coverage
+from fuzz.coverage import to_json as coverage_json
 from fuzz.display import Figures, Screen, summary
 from fuzz.explain import explain as explain_program
 from fuzz.mistakes import MISTAKES
-from fuzz.probe import examine
+from fuzz.probe import examine, spare_mappings
 from fuzz.probe import probe as probe_profile
 from fuzz.replay import Replay
 from fuzz.replay import replay as replay_all
@@ -171,6 +175,30 @@ def probe(options: Namespace) -> int:
         }
         _write_json(options.json, data)
     return OK
+
+
+def coverage(options: Namespace) -> int:
+    """`vmadiff coverage`"""
+    _check_output(options.json)
+    machine = reference.environment()
+    programs = list(_programs(options.files or shipped(), machine.geometry))
+    measured = measure_coverage(programs, reference.machines())
+    print("\n".join(coverage_lines(measured)))
+    if options.json:
+        _write_json(options.json, coverage_json(measured))
+    return DIVERGES if measured.missing() else OK
+
+
+def _programs(paths: Iterable[Path], geometry: Geometry) -> Iterator[tuple[Program, int]]:
+    """The programs in files and directories, and how many mappings each needs to be short of (see `spare_mappings`)."""
+    for path in paths:
+        try:
+            files = [path] if not path.is_dir() else sorted(path.glob(f"*{corpus.SUFFIX}"))
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror}") from None
+        for file in files:
+            program = _read(file, geometry)
+            yield program, spare_mappings(file.read_text())
 
 
 def selftest(options: Namespace) -> int:

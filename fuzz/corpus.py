@@ -15,6 +15,13 @@ PACKAGED = Path(__file__).resolve().parent.parent / "corpus"
 SUFFIX = ".prog"
 
 
+def shipped() -> list[Path]:
+    """The directories of programs that come with the project."""
+    return [
+        PACKAGED / name for name in ("seeds", "witnesses", "classes") if (PACKAGED / name).is_dir()
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A file of a corpus: its program, or one line about why it has none."""

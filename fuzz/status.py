@@ -11,8 +11,10 @@ INTERRUPTED: Final = 130
 
 EXPLAINED: Final = """\
 exit status:
-  0    nothing new was found; model and kernel agree; every planted mistake was found
-  1    new divergences (fuzz), a divergence (run), a missed mistake (selftest)
+  0    nothing new was found; model and kernel agree; every planted mistake was found;
+       everything that can be is exercised
+  1    new divergences (fuzz), a divergence (run), a missed mistake (selftest), something
+       not exercised (coverage)
   2    wrong usage, or a file that is not what it should be
   3    this machine cannot: no compiler, the executor does not start, a directory cannot
        be read or written, the disk is full

@@ -27,7 +27,7 @@ def programs(folder: str) -> list[Path]:
     return sorted((PACKAGED / folder).rglob("*" + SUFFIX))
 
 
-AGREEING = programs("seeds") + programs("witnesses")
+AGREEING = programs("seeds") + programs("witnesses") + programs("classes")
 BUGS = sorted((PACKAGED / "divergences").glob("*.json"))
 
 

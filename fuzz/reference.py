@@ -1,0 +1,57 @@
+"""The machine that a corpus is looked at on when no kernel is asked: `corpus/machine.json`.
+
+It is what an executor reported on a machine that has every kind of object, so that what programs reach does not depend
+on where they are replayed.
+
+python -m fuzz.reference          write it anew, on a machine (as root) that has everything
+"""
+
+import json
+import sys
+from dataclasses import replace
+from typing import Final
+
+from abi.environment import Environment
+from fuzz.corpus import PACKAGED
+from fuzz.storage import write_atomically
+from model.profile import PROFILES, Profile
+
+PATH: Final = PACKAGED / "machine.json"
+
+
+def environment() -> Environment:
+    """The machine, with root's rights.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+    """
+    return Environment.from_json(json.loads(PATH.read_text()))
+
+
+def machines() -> tuple[tuple[Environment, Profile], ...]:
+    """The machine for root and for an ordinary user, with the newest and with the oldest kernel.
+
+    Raises:
+        OSError: as `environment`.
+    """
+    root = environment()
+    user = replace(root, capabilities=frozenset())
+    oldest, *_, newest = PROFILES.values()
+    return (root, newest), (user, newest), (root, oldest), (user, oldest)
+
+
+def main() -> int:
+    """Write the file from what an executor reports here."""
+    from fuzz.assemble import start_executor
+
+    with start_executor(user=False) as executor:
+        report = executor.environment
+    if report.missing:
+        print(f"this machine lacks {', '.join(sorted(report.missing))}", file=sys.stderr)
+    data = replace(report, release="reference", missing=report.missing).to_json()
+    write_atomically(PATH, json.dumps(data, indent=1).encode() + b"\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
