@@ -76,10 +76,7 @@ BACKINGS: Final[tuple[Sample, ...]] = (
     Sample("heap", f"brk(B+4)\nmprotect({{at}}, {{n}}p, {_RW})\n"),
     _private("devzero", "devzero"),
     *_files(),
-    _private("proc", "proc", "PROT_READ"),
-    _shared("proc", "proc", "PROT_READ"),
     _private("sysfs", "sysfs", "PROT_READ"),
-    _shared("sysfs", "sysfs", "PROT_READ"),
     _mapped(
         "hugetlb anonymous",
         _RW,

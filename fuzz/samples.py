@@ -52,7 +52,7 @@ from abi.calls import (
 )
 from abi.consts import FD_NAMES, MADV_NAMES, MAP_TYPE, PAGE, PMD_SIZE, WORD
 from abi.environment import Geometry
-from abi.program import format_call, parse_call
+from abi.program import format_call, format_word, parse_call
 from fuzz.classes import argument_classes, named_values
 from fuzz.corpus import PACKAGED, SUFFIX
 from fuzz.kinds import SAMPLES, Sample
@@ -247,7 +247,7 @@ def _with_arguments(cls: type[Call], before: str, text: str) -> Iterator[tuple[s
         for each in argument_classes(cls, name, kind):
             if each in POISON:
                 continue
-            call = format_call(with_argument(base, name, each), _GEOMETRY)
+            call = _text(with_argument(base, name, each))
             pieces.append([*([before] if before else []), call])
         shows = f"{NAMES[cls]} with every class of {name.replace('_', ' ')}."
         stem = f"{NAMES[cls]}-{name}".replace("_", "-")
@@ -270,6 +270,16 @@ def _at_places(cls: type[Call], plain: str) -> Iterator[tuple[str, str]]:
         pieces.append(["munmap(W+0, 64p)", *_CARPET, call])
     shows = f"{NAMES[cls]} at, in and across the edges of VMAs and the gaps between them."
     yield from _files(f"{NAMES[cls]}-places".replace("_", "-"), shows, pieces)
+
+
+def _text(call: Call) -> str:
+    """The call; addresses at the end of user space are not relative to the top, which is not the same everywhere."""
+    words = [
+        hex(word) if kind is Kind.ADDRESS and word >> 40 else format_word(word, kind, _GEOMETRY)
+        for (name, kind) in SIGNATURES[type(call)]
+        for word in (getattr(call, name),)
+    ]
+    return f"{NAMES[type(call)]}({', '.join(words)})"
 
 
 def representative(name: str, kind: Kind, each: str, usual: int) -> int:
