@@ -35,11 +35,13 @@ check: venv
 	$(BIN)/mypy
 	$(BIN)/python -m abi.header --check
 	$(BIN)/python -m fuzz.changes --check
+	$(BIN)/python -m fuzz.samples --check
 	$(BIN)/python -m pytest -q $(ARGS)
 
 generate: venv
 	$(BIN)/python -m abi.header
 	$(BIN)/python -m fuzz.changes
+	$(BIN)/python -m fuzz.samples
 
 selftest: venv
 	@$(BIN)/vmadiff selftest $(ARGS)
