@@ -101,12 +101,9 @@ class Environment:
     max_map_count: int = 65530
     #: Memory and swap of the machine (pages): more is never promised in one go where overcommit is 0.
     memory_pages: int = 1 << 40
-    #: Pages before the program: VmSize, VmLck, VmData, VmStk, VmExe + VmLib as the kernel counts them.
+    #: Pages before the program: VmSize and VmLck as the kernel counts them.
     total_pages: int = 0
     locked_pages: int = 0
-    data_pages: int = 0
-    stack_pages: int = 0
-    exec_pages: int = 0
     start_brk: int = 0
     brk: int = 0
     #: mm->end_data - mm->start_data: RLIMIT_DATA counts it with the heap.

@@ -107,9 +107,6 @@ def _read(
         memory_pages=_memory_pages(),
         total_pages=memory.get("base_size"),
         locked_pages=memory.get("base_locked") * 1024 // PAGE,
-        data_pages=_pages(status, "VmData"),
-        stack_pages=_pages(status, "VmStk"),
-        exec_pages=_pages(status, "VmExe") + _pages(status, "VmLib"),
         start_brk=int(stat[44]),
         brk=memory.get("brk"),
         data_segment=int(stat[43]) - int(stat[42]),
@@ -193,10 +190,6 @@ def _faulted(entry: maps.Entry) -> bool:
 def _status(pid: int) -> dict[str, str]:
     lines = _lines(f"/proc/{pid}/status")
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
-
-
-def _pages(status: dict[str, str], name: str) -> int:
-    return int(status[name].split()[0]) * 1024 // PAGE
 
 
 def _limits(pid: int) -> tuple[dict[str, int], dict[str, int]]:

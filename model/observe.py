@@ -19,7 +19,6 @@ from model.flags import (
     VM_EXEC,
     VM_GROWSDOWN,
     VM_IO,
-    VM_LOCKED,
     VM_PFNMAP,
     VM_READ,
     VM_SHADOW_STACK,
@@ -154,8 +153,3 @@ def is_opaque(space: AddressSpace, vma: Vma) -> bool:
     ):
         return True
     return any(own.start <= vma.start and vma.end <= own.end for own in space.environment.initial)
-
-
-def locked_pages(space: AddressSpace) -> int:
-    """The pages of all locked VMAs; VmLck unless the kernel has lost count."""
-    return sum(v.end - v.start for v in space.vmas if v.flags & VM_LOCKED) >> PAGE_SHIFT
