@@ -12,6 +12,7 @@ from fuzz.crew import Crew, Hand
 from fuzz.display import Screen
 from fuzz.mistakes import Mistake, check
 from fuzz.settings import Settings
+from fuzz.worker import CRASHED
 
 #: Sequences after which a mistake counts as missed.
 SEQUENCES: Final = 50_000
@@ -153,9 +154,11 @@ class _Trials:
             elif message["kind"] == "finding" and not result.found and not message["cause"]:
                 result.sequences = message["index"]
                 result.signature = message["signature"]
-                result.found = not self._blames_kernel(Path(message["path"]))
-                if not result.found:
-                    result.problem = f"without the mistake as well: {message['signature']}"
+                if result.signature.startswith(CRASHED):
+                    result.problem = f"it breaks the model instead: {result.signature}"
+                elif self._blames_kernel(Path(message["path"])):
+                    result.problem = f"without the mistake as well: {result.signature}"
+                result.found = not result.problem
             elif message["kind"] == "failure":
                 raise RuntimeError(message["text"])
 

@@ -36,6 +36,9 @@ _TRIES: Final = 3
 _MOST_SIGNATURES: Final = 500
 _MOST_LOSSES: Final = 100
 
+#: How the signature of a failure of the model itself begins.
+CRASHED: Final = "the model failed"
+
 Tell = Callable[..., None]
 
 
@@ -352,7 +355,7 @@ class Worker:
         where = [line.strip() for line in prepared.crash.strip().splitlines()]
         place = next((line for line in reversed(where) if line.startswith("File ")), "")
         place = place.rpartition("/")[2].replace('"', "")
-        text = f"the model failed: {where[-1][:80]} ({place})"
+        text = f"{CRASHED}: {where[-1][:80]} ({place})"
         self._seen[text] += 1
         if self._seen[text] > 1 or len(self._seen) > _MOST_SIGNATURES:
             return

@@ -72,7 +72,6 @@ def _read(
     geometry: Geometry,
     probe: Callable[[Call], int],
 ) -> Environment:
-    status = _status(pid)
     stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     limits, hard = _limits(pid)
     missing = dict(objects.missing)
