@@ -198,9 +198,9 @@ def _add_selftest(commands: Commands) -> None:
     parser.add_argument(
         "--sequences",
         type=_positive,
-        default=50_000,
+        default=200_000,
         metavar="N",
-        help="programs until a mistake counts as missed (default: 50000)",
+        help="programs until a mistake counts as missed (default: 200000)",
     )
     parser.add_argument("--seed", type=_seed, default=1, metavar="N", help="(default: 1)")
     parser.add_argument(

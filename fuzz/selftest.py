@@ -15,7 +15,7 @@ from fuzz.settings import Settings
 from fuzz.worker import CRASHED
 
 #: Sequences after which a mistake counts as missed.
-SEQUENCES: Final = 50_000
+SEQUENCES: Final = 200_000
 #: Seconds without progress after which a worker counts as stuck: a mistake may make the model loop.
 _STUCK: Final = 60.0
 _TICK: Final = 0.2
