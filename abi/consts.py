@@ -92,6 +92,9 @@ MS_SYNC: Final = 4
 PR_SET_THP_DISABLE: Final = 41
 PR_SET_MDWE: Final = 65
 PR_SET_MEMORY_MERGE: Final = 67
+PR_THP_DISABLE_EXCEPT_ADVISED: Final = 2
+PR_MDWE_REFUSE_EXEC_GAIN: Final = 1
+PR_MDWE_NO_INHERIT: Final = 2
 
 RLIMIT_DATA: Final = 2
 RLIMIT_STACK: Final = 3
@@ -104,6 +107,10 @@ MPOL_BIND: Final = 2
 MPOL_INTERLEAVE: Final = 3
 MPOL_LOCAL: Final = 4
 MPOL_PREFERRED_MANY: Final = 5
+MPOL_WEIGHTED_INTERLEAVE: Final = 6
+MPOL_F_NUMA_BALANCING: Final = 1 << 13
+MPOL_F_RELATIVE_NODES: Final = 1 << 14
+MPOL_F_STATIC_NODES: Final = 1 << 15
 MPOL_MF_STRICT: Final = 1
 MPOL_MF_MOVE: Final = 2
 MPOL_MF_MOVE_ALL: Final = 4
@@ -149,10 +156,16 @@ ACCESS_NAMES: Final = {"read": ACCESS_READ, "write": ACCESS_WRITE}
 MLOCK_NAMES: Final = _names("MLOCK_")
 MCL_NAMES: Final = _names("MCL_")
 MS_NAMES: Final = _names("MS_")
-PRCTL_NAMES: Final = _names("PR_")
+PRCTL_NAMES: Final = _names("PR_SET_")
 RESOURCE_NAMES: Final = _names("RLIMIT_")
 UFFD_WP_MODE_NAMES: Final = _names("UFFDIO_WRITEPROTECT_MODE_")
-POLICY_NAMES: Final = _names("MPOL_", "MPOL_MF_STRICT", "MPOL_MF_MOVE", "MPOL_MF_MOVE_ALL")
+#: Modes of a memory policy, and the flags that are added to one.
+POLICY_FLAG_NAMES: Final = _names("MPOL_F_")
+POLICY_NAMES: Final = {
+    name: value
+    for name, value in _names("MPOL_").items()
+    if not name.startswith(("MPOL_F_", "MPOL_MF_"))
+}
 BIND_NAMES: Final = _names("MPOL_MF_")
 SHM_NAMES: Final = _names("SHM_")
 #: Names for set_vma_name: none, two good ones, one with a forbidden character, one that is too long.

@@ -109,11 +109,15 @@ class Environment:
     #: mm->end_data - mm->start_data: RLIMIT_DATA counts it with the heap.
     data_segment: int = 0
     start_stack: int = 0
-    #: Capabilities the executor holds, by name without CAP_: "IPC_LOCK", "SYS_RAWIO", "SYS_ADMIN".
+    #: Nodes of memory: how many the kernel was built for, up to 64 (0: it knows of none), and a mask of those that the
+    #: executor may use.
+    node_bits: int = 0
+    nodes: int = 1
+    #: Capabilities the executor holds, by name without CAP_: "IPC_LOCK", "SYS_RAWIO", "SYS_ADMIN", "SYS_NICE".
     capabilities: frozenset[str] = frozenset()
     #: What the kernel was configured with and the processor has, found by asking it: "KSM", "THP",
-    #: "MEMORY_FAILURE" (each: madvise(0, 0, advice) is not EINVAL), "PKU" (protection keys), "SHMEM_HUGE" (shared
-    #: memory may have huge pages).
+    #: "MEMORY_FAILURE" (each: madvise(0, 0, advice) is not EINVAL), "ANON_VMA_NAME", "PKU" (protection keys),
+    #: "SHMEM_HUGE" (shared memory may have huge pages), "SWAP" (there is some).
     config: frozenset[str] = frozenset()
     #: vm.overcommit_memory.
     overcommit: int = 0

@@ -28,6 +28,7 @@ from abi.consts import (
     MREMAP_NAMES,
     MS_NAMES,
     PAGE,
+    POLICY_FLAG_NAMES,
     POLICY_NAMES,
     PRCTL_NAMES,
     PROT_NAMES,
@@ -59,6 +60,7 @@ _BITS: Mapping[Kind, Mapping[str, int]] = {
     Kind.UFFD_WP_MODE: UFFD_WP_MODE_NAMES,
     Kind.BIND_FLAGS: BIND_NAMES,
     Kind.SHM_FLAGS: SHM_NAMES,
+    Kind.POLICY: {**POLICY_NAMES, **POLICY_FLAG_NAMES},
 }
 _WHOLE: Mapping[Kind, Mapping[str, int]] = {
     Kind.ADVICE: MADV_NAMES,
@@ -67,7 +69,6 @@ _WHOLE: Mapping[Kind, Mapping[str, int]] = {
     Kind.NAME: VMA_NAMES,
     Kind.PRCTL: PRCTL_NAMES,
     Kind.RESOURCE: RESOURCE_NAMES,
-    Kind.POLICY: POLICY_NAMES,
 }
 
 
@@ -182,6 +183,8 @@ def format_word(value: int, kind: Kind, geometry: Geometry) -> str:
         return f"{pages}p" + (f"+{rest:#x}" if rest else "")
     if kind is Kind.MAP_FLAGS:
         return _format_map_flags(value)
+    if kind is Kind.POLICY:
+        return _format_policy(value)
     if kind in _BITS:
         return _format_bits(value, _BITS[kind], zero="PROT_NONE" if kind is Kind.PROT else "0")
     if kind in _WHOLE:
@@ -224,6 +227,12 @@ def _format_map_flags(value: int) -> str:
     rest = value & ~MAP_TYPE if kind else value
     text = _format_bits(rest, MAP_NAMES, zero="")
     return "|".join(part for part in (kind, text) if part) or "0"
+
+
+def _format_policy(value: int) -> str:
+    mode = value & ~sum(POLICY_FLAG_NAMES.values())
+    name = next((n for n, v in POLICY_NAMES.items() if v == mode), hex(mode))
+    return "|".join([name, *(n for n, v in POLICY_FLAG_NAMES.items() if value & v)])
 
 
 assert set(_BY_NAME.values()) == set(CALLS)

@@ -102,6 +102,7 @@ CONTROL: Final = (
     "soft_data",
     "soft_memlock",
     "soft_stack",
+    "saw_prctl",  # 1: the program may have changed what applies to all of the process
     "last_count",
     "ident_overflow",
 )

@@ -382,6 +382,13 @@ class Aim:
             end = vmas[last + 1].start
         return start, end - start if end > start else PAGE
 
+    def range(self) -> tuple[int, int]:
+        """The start and length of a span, or from near an edge to another."""
+        if self.random() < 0.6:
+            return self.span()
+        addr = self.mapped()
+        return addr, self.extent(addr)
+
     def _interior(self, vma: Vma) -> int:
         """A page boundary that cuts `vma`; its start if it has one page."""
         pages = (vma.end - vma.start) // PAGE

@@ -57,6 +57,7 @@ from abi.consts import (
     PROT_WRITE,
 )
 from abi.environment import Geometry, Object
+from fuzz import process
 from fuzz.aim import Aim, Run, Steps
 from fuzz.latent import ASKING, BUILDING
 from fuzz.odds import SPECIAL_FLAGS
@@ -173,13 +174,13 @@ def unmap(aim: Aim) -> Munmap:
 
 def protect(aim: Aim) -> Mprotect:
     """mprotect of a span, or from near an edge to another."""
-    addr, length = _range(aim)
+    addr, length = aim.range()
     return Mprotect(addr, length, aim.prot())
 
 
 def advise(aim: Aim) -> Madvise:
     """madvise of a span, or from near an edge to another."""
-    addr, length = _range(aim)
+    addr, length = aim.range()
     return Madvise(addr, length, aim.advice())
 
 
@@ -201,13 +202,13 @@ def touch_vma(aim: Aim) -> Touch:
 
 def register(aim: Aim) -> UffdRegister:
     """Registration of a span with a userfaultfd."""
-    addr, length = _range(aim)
+    addr, length = aim.range()
     return UffdRegister(aim.uffd(), addr, length, aim.uffd_mode())
 
 
 def unregister(aim: Aim) -> UffdUnregister:
     """The reverse, of any span."""
-    addr, length = _range(aim)
+    addr, length = aim.range()
     return UffdUnregister(aim.uffd(), addr, length)
 
 
@@ -257,13 +258,6 @@ def remap(aim: Aim) -> Mremap:
     return Mremap(addr, old, new, aim.mremap_flags(), aim.target(addr, max(old, new)))
 
 
-def _range(aim: Aim) -> tuple[int, int]:
-    if aim.random() < 0.6:
-        return aim.span()
-    addr = aim.mapped()
-    return addr, aim.extent(addr)
-
-
 #: One call of any kind; as likely as it is frequent.
 DRAWS: Final[tuple[Callable[[Aim], Call], ...]] = (
     *(map_anywhere,) * 9,
@@ -277,6 +271,7 @@ DRAWS: Final[tuple[Callable[[Aim], Call], ...]] = (
     keep_source,
     register,
     unregister,
+    *process.DRAWS,
 )
 
 
@@ -391,7 +386,7 @@ def move_over(aim: Aim) -> Steps:
 
 def protect_there_and_back(aim: Aim) -> Steps:
     """A protection set and reset on a part: a split and a merge."""
-    addr, length = _range(aim)
+    addr, length = aim.range()
     back = aim.pick((_RW, _RW, PROT_READ))
     yield Mprotect(addr, length, aim.prot())
     if aim.chance(0.4):
@@ -422,7 +417,7 @@ def register_and_move(aim: Aim) -> Steps:
 def advise_there_and_back(aim: Aim) -> Steps:
     """An advice and its inverse, on one span or two."""
     there, back = aim.pick(_INVERSE_ADVICE)
-    addr, length = _range(aim)
+    addr, length = aim.range()
     yield Madvise(addr, length, there)
     if aim.chance(0.3):
         yield move(aim)
@@ -498,5 +493,6 @@ SEQUELS: Final[tuple[Recipe, ...]] = (
     lay_siblings,
     place,
     map_and_advise,
+    *process.RECIPES,
     *ASKING,
 )

@@ -944,7 +944,7 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "mergeable-shared",
-            "add=VM_MERGEABLE, keeps=_KSM_LEAVES",
+            "add=VM_MERGEABLE, keeps=KSM_LEAVES",
             "add=VM_MERGEABLE",
             "MADV_MERGEABLE leaves shared memory as it is",
         ),

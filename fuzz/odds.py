@@ -38,6 +38,7 @@ from abi.consts import (
     MPOL_MF_STRICT,
     MPOL_PREFERRED,
     MPOL_PREFERRED_MANY,
+    MPOL_WEIGHTED_INTERLEAVE,
     MREMAP_DONTUNMAP,
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
@@ -200,7 +201,7 @@ USUAL: Final[Mapping[Kind, tuple[int, ...]]] = {
     ),
     Kind.POLICY: (
         *(MPOL_DEFAULT, MPOL_PREFERRED, MPOL_BIND, MPOL_BIND, MPOL_INTERLEAVE, MPOL_LOCAL),
-        MPOL_PREFERRED_MANY,
+        *(MPOL_PREFERRED_MANY, MPOL_WEIGHTED_INTERLEAVE),
     ),
     Kind.BIND_FLAGS: (0, 0, 0, MPOL_MF_STRICT, MPOL_MF_MOVE, MPOL_MF_STRICT | MPOL_MF_MOVE),
     Kind.SHM_FLAGS: (0, 0, SHM_RDONLY, SHM_RND, SHM_EXEC, SHM_REMAP, SHM_REMAP | SHM_RND),
@@ -223,7 +224,11 @@ OTHERS: Final[Mapping[Kind, tuple[int, ...]]] = {
     Kind.NAME: tuple(VMA_NAMES.values()),
     Kind.PRCTL: tuple(PRCTL_NAMES.values()),
     Kind.RESOURCE: tuple(RESOURCE_NAMES.values()),
-    Kind.POLICY: (*range(8), 8, MPOL_BIND | 1 << 15, MPOL_BIND | 1 << 14, MPOL_BIND | 1 << 13),
+    Kind.POLICY: (
+        *(*range(8), 8, 1 << 31, 1 << 32),
+        *(MPOL_BIND | 1 << 15, MPOL_BIND | 1 << 14, MPOL_BIND | 1 << 13, MPOL_BIND | 3 << 14),
+        *(MPOL_PREFERRED | 1 << 15, MPOL_LOCAL | 1 << 14, MPOL_PREFERRED_MANY | 1 << 13),
+    ),
 }
 #: Small numbers: pages, nodes, keys, switches, reserved flags; and some with high bits.
 WILD_NUMBERS: Final = (

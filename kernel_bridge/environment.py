@@ -7,11 +7,11 @@ executor reports. It does not start or feed executors.
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from errno import EINVAL, EPERM
+from errno import EFAULT, EINVAL, ENOSYS, EPERM
 from pathlib import Path
 from typing import Final
 
-from abi.calls import Call, Madvise, Mmap
+from abi.calls import Call, Madvise, Mbind, Mmap, SetVmaName
 from abi.consts import (
     FD_NAMES,
     MADV_HUGEPAGE,
@@ -19,10 +19,13 @@ from abi.consts import (
     MADV_MERGEABLE,
     MAP_ANONYMOUS,
     MAP_PRIVATE,
+    MPOL_BIND,
+    MPOL_DEFAULT,
     PAGE,
     PROT_EXEC,
     PROT_NONE,
     PROT_READ,
+    VMA_NAMES,
 )
 from abi.environment import Environment, Geometry, InitialVma, Object
 from abi.trace import RECORD, unpack_layout
@@ -31,7 +34,13 @@ from kernel_bridge import maps
 from kernel_bridge.objects import Objects, file_system
 from kernel_bridge.process import BridgeError, Memory
 
-_CAPABILITIES: Final = {"IPC_LOCK": 14, "SYS_RAWIO": 17, "SYS_PTRACE": 19, "SYS_ADMIN": 21}
+_CAPABILITIES: Final = {
+    "IPC_LOCK": 14,
+    "SYS_RAWIO": 17,
+    "SYS_PTRACE": 19,
+    "SYS_ADMIN": 21,
+    "SYS_NICE": 23,
+}
 _ADVICE: Final = {"KSM": MADV_MERGEABLE, "THP": MADV_HUGEPAGE, "MEMORY_FAILURE": MADV_HWPOISON}
 _UFFDS: Final = ("uffd0", "uffd1")
 _UNLIMITED: Final = (1 << 64) - 1
@@ -106,6 +115,8 @@ def _read(
         memory_pages=_memory_pages(),
         total_pages=memory.get("base_size"),
         locked_pages=memory.get("base_locked") * 1024 // PAGE,
+        node_bits=(node_bits := _node_bits(probe)),
+        nodes=_nodes(probe, geometry.window, node_bits),
         start_brk=int(stat[44]),
         brk=memory.get("brk"),
         data_segment=int(stat[43]) - int(stat[42]),
@@ -156,8 +167,12 @@ def _config(probe: Callable[[Call], int]) -> frozenset[str]:
     flags = (line for line in _lines("/proc/cpuinfo") if line.startswith("flags"))
     if "ospke" in next(flags, "").split():
         found.add("PKU")
+    if probe(SetVmaName(0, 0, VMA_NAMES["a"])) == 0:
+        found.add("ANON_VMA_NAME")
     if _shmem_huge():
         found.add("SHMEM_HUGE")
+    if _meminfo("SwapTotal"):
+        found.add("SWAP")
     return frozenset(found)
 
 
@@ -170,12 +185,34 @@ def _shmem_huge() -> bool:
     return "[never]" not in setting and "[deny]" not in setting
 
 
+def _node_bits(probe: Callable[[Call], int]) -> int:
+    """How many of 64 nodes mbind(2) takes; 0 if there is no such call."""
+    if probe(Mbind(0, 0, MPOL_DEFAULT, 0, 0)) == -ENOSYS:
+        return 0
+    return sum(probe(Mbind(0, 0, MPOL_DEFAULT, 1 << node, 0)) == 0 for node in range(64))
+
+
+def _nodes(probe: Callable[[Call], int], unmapped: int, bits: int) -> int:
+    """The nodes that mbind(2) finds usable, before it finds that nothing is mapped there."""
+    usable = (
+        1 << node
+        for node in range(bits)
+        if probe(Mbind(unmapped, PAGE, MPOL_BIND, 1 << node, 0)) == -EFAULT
+    )
+    return sum(usable) or 1
+
+
 def _memory_pages() -> int:
     """Memory and swap of the machine (pages)."""
+    return _meminfo("MemTotal", "SwapTotal") * 1024 // PAGE
+
+
+def _meminfo(*names: str) -> int:
+    """The sum of some lines of /proc/meminfo (KiB)."""
     sizes = {
         name: words for name, _, words in (line.partition(":") for line in _lines("/proc/meminfo"))
     }
-    return sum(int(sizes[name].split()[0]) for name in ("MemTotal", "SwapTotal")) * 1024 // PAGE
+    return sum(int(sizes[name].split()[0]) for name in names)
 
 
 def _lines(path: str) -> list[str]:

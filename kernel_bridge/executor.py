@@ -97,6 +97,8 @@ class _Batch:
     ahead: list[tuple[int, bytes]] = field(default_factory=list)
     #: Programs that must run alone, for one of them wipes the shared memory.
     alone: set[int] = field(default_factory=set)
+    #: Programs after which the process is of no use.
+    final: set[int] = field(default_factory=set)
     #: Losses in a row that no program could be blamed for.
     blameless: int = 0
     #: Programs that are observed in full.
@@ -274,7 +276,9 @@ class KernelExecutor:
             room -= len(words)
             batch.order.pop()
             batch.ahead.append((index, words))
-            if index in batch.alone:
+            if policy.outlasts_exec(program):
+                batch.final.add(index)
+            if index in batch.alone or index in batch.final:
                 break
 
     def _send(self, batch: _Batch) -> None:
@@ -305,6 +309,8 @@ class KernelExecutor:
         sent = batch.sent
         if len(results[0]) < len(sent):
             self._again(batch, [index for index, _ in sent[len(results[0]) :]])
+        elif sent[-1][0] in batch.final:
+            self._abandon()
         self._send(batch)
         self._observe(batch, sent, *results)
 

@@ -6,16 +6,19 @@ an executor with CAP_SYS_ADMIN, MADV_HWPOISON and MADV_SOFT_OFFLINE: they take p
 machine until it is booted again.
 """
 
-from typing import Final
+from typing import Final, TypeGuard
 
 from abi.calls import (
+    Call,
     Ftruncate,
     Madvise,
+    Mbind,
     Mmap,
     Prctl,
     ProcessMadvise,
     Program,
     Setrlimit,
+    SetVmaName,
     UffdRegister,
     UffdUnregister,
     UffdWriteprotect,
@@ -25,13 +28,15 @@ from abi.consts import (
     MADV_HWPOISON,
     MADV_SOFT_OFFLINE,
     PAGE,
+    PR_MDWE_REFUSE_EXEC_GAIN,
+    PR_SET_MDWE,
     PRCTL_NAMES,
     RESOURCE_NAMES,
 )
 from abi.wire import IMAGE_BASE, SHARED_BASE, SHARED_SIZE
 
 _INT: Final = 0xFFFFFFFF
-_INVISIBLE: Final = (Madvise, ProcessMadvise, UffdRegister, UffdUnregister)
+_INVISIBLE: Final = (Madvise, ProcessMadvise, UffdRegister, UffdUnregister, Mbind, SetVmaName)
 _POISON: Final = (MADV_HWPOISON, MADV_SOFT_OFFLINE)
 _OWN_END: Final = SHARED_BASE + SHARED_SIZE
 
@@ -57,8 +62,11 @@ def refusal(program: Program, sys_admin: bool) -> str:
 
 
 def leaves_traces(program: Program) -> bool:
-    """Whether a call may have changed the executor's own VMAs in a way that no layout shows."""
+    """Whether a call may have changed the executor's own VMAs in a way that no layout shows, or the process until it
+    executes itself anew."""
     for call in program:
+        if _sets_mdwe(call):
+            return True
         # Lengths are rounded up to pages; one that wraps makes the call fail.
         if (
             isinstance(call, _INVISIBLE)
@@ -67,3 +75,13 @@ def leaves_traces(program: Program) -> bool:
         ):
             return True
     return False
+
+
+def outlasts_exec(program: Program) -> bool:
+    """Whether a call may have changed the process in a way that it keeps when it executes itself anew:
+    PR_MDWE_REFUSE_EXEC_GAIN, which only PR_MDWE_NO_INHERIT ends there."""
+    return any(_sets_mdwe(call) and call.value == PR_MDWE_REFUSE_EXEC_GAIN for call in program)
+
+
+def _sets_mdwe(call: Call) -> TypeGuard[Prctl]:
+    return type(call) is Prctl and call.option & _INT == PR_SET_MDWE

@@ -37,7 +37,16 @@ from model.flags import (
     VM_WRITE,
 )
 from model.profile import PRIVATE_FILE_ANON_PGOFF
-from model.space import PTE_ANON, PTE_FILE, PTE_GUARD, PTE_KIND, PTE_WORD, AddressSpace
+from model.space import (
+    PTE_ANON,
+    PTE_FILE,
+    PTE_GUARD,
+    PTE_KIND,
+    PTE_LAZY,
+    PTE_WORD,
+    PTE_ZERO,
+    AddressSpace,
+)
 from model.vma import Vma
 
 #: Pages that one read fault of a file maps around itself (mm/memory.c: fault_around_bytes).
@@ -103,6 +112,8 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
             prepare_anon_vma(space, vma)
             if held == PTE_FILE:
                 _copy(space, vma, page)
+            else:
+                space.ptes[page] = held & ~(PTE_ZERO | PTE_LAZY)
         elif write and vma.file:
             vma.file.inode.dirty.add(vma.pgoff + page - (vma.start >> PAGE_SHIFT))
         return TOUCH_OK
@@ -115,7 +126,7 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
     if vma.anonymous:
         if vma.flags & VM_UFFD_MISSING:
             return TOUCH_SIGBUS
-        space.ptes[page] = PTE_ANON
+        space.ptes[page] = PTE_ANON if write else PTE_ANON | PTE_ZERO
         return TOUCH_OK
     return _fault_file(space, vma, page, write=write, cow=private_write)
 
@@ -201,6 +212,7 @@ def _anon_vma_fits(space: AddressSpace, low: Vma, high: Vma) -> bool:
     return (
         low.end == high.start
         and low.file is high.file
+        and low.policy == high.policy
         and not (low.flags ^ high.flags) & ~(VM_ACCESS | VM_IGNORE_MERGE)
         and high.pgoff == low.pgoff + (low.end - low.start >> PAGE_SHIFT)
         and (low.moved == high.moved or PRIVATE_FILE_ANON_PGOFF not in space.changes)

@@ -72,7 +72,15 @@ from model.profile import (
     SEAL_KEEPS_ALL_ANONYMOUS,
     Change,
 )
-from model.space import PTE_FILE, PTE_GUARD, PTE_KIND, AddressSpace
+from model.space import (
+    PTE_ANON,
+    PTE_FILE,
+    PTE_GUARD,
+    PTE_KIND,
+    PTE_LAZY,
+    PTE_ZERO,
+    AddressSpace,
+)
 from model.vma import Vma
 
 Effect = Callable[[AddressSpace, Vma, int, int], None]
@@ -106,8 +114,7 @@ def madvise(space: AddressSpace, call: Madvise) -> int:
         Unmodelled: an advice that takes memory away from the machine, with the privilege for it.
     """
     advice = signed32(call.advice)
-    row = MADVISE.get(advice)
-    if row is None or not _is_known(space, row):
+    if not is_known(space, advice):
         raise SyscallError(EINVAL)  # madvise(2): an advice this kernel does not know
     start = call.addr
     length = call.length + PAGE - 1 & WORD & -PAGE
@@ -123,11 +130,15 @@ def madvise(space: AddressSpace, call: Madvise) -> int:
     if advice in (MADV_POPULATE_READ, MADV_POPULATE_WRITE):
         _populate(space, start, end, write=advice == MADV_POPULATE_WRITE)
     else:
-        _walk(space, row, start, end)
+        _walk(space, MADVISE[advice], start, end)
     return 0
 
 
-def _is_known(space: AddressSpace, row: Advised) -> bool:
+def is_known(space: AddressSpace, advice: int) -> bool:
+    """This kernel has the advice (mm/madvise.c: madvise_behavior_valid())."""
+    row = MADVISE.get(advice)
+    if row is None:
+        return False
     if row.needs is None:
         return True
     if isinstance(row.needs, Change):
@@ -205,9 +216,14 @@ def _dontneed(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
 
 
 def _free(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
-    """Contents may go, page table entries stay (mm/madvise.c: madvise_free_single_vma())."""
+    """Contents may go, page table entries stay: what is not written to again goes when memory is reclaimed, for which
+    the programs wait in vain (mm/madvise.c: madvise_free_single_vma())."""
     if not vma.anonymous:
         raise SyscallError(EINVAL)  # madvise(2): MADV_FREE of anything but private anonymous memory
+    for page in space.pages_of(start, end):
+        held = space.ptes[page]
+        if held & PTE_KIND == PTE_ANON and not held & PTE_ZERO:
+            space.ptes[page] = held | PTE_LAZY
 
 
 def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
@@ -262,11 +278,16 @@ def _nothing(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
 
 def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """Reclaim: a page of shared memory that is mapped once loses its page table entry, and leaves the cache too if it
-    was never written to; anonymous pages keep their entries, swapped out or not
-    (mm/madvise.c: madvise_cold_or_pageout_pte_range(); mm/vmscan.c: shrink_folio_list())."""
-    if vma.file is None or not vma.file.inode.shmem:
+    was never written to; an anonymous page whose contents may go is gone, another stays for want of swap
+    (mm/madvise.c: madvise_cold_or_pageout_pte_range(); mm/vmscan.c: shrink_folio_list();
+    mm/rmap.c: try_to_unmap_one())."""
+    if vma.file is None or vma.anonymous:
+        _reclaim_anonymous(space, vma, start, end)
         return
     inode = vma.file.inode
+    if not inode.shmem:
+        inode.reclaimed = True
+        return
     mapped: dict[int, int] = {}
     for other in space.vmas:
         if other.file and other.file.inode is inode:
@@ -282,9 +303,22 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
                 inode.cached.discard(page + delta)
 
 
+def _reclaim_anonymous(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Drop what MADV_FREE or MAP_DROPPABLE allows."""
+    for page in space.pages_of(start, end):
+        held = space.ptes[page]
+        if held & PTE_KIND != PTE_ANON or held & PTE_ZERO:
+            continue
+        if held & PTE_LAZY or vma.flags & VM_DROPPABLE:
+            del space.ptes[page]
+        elif "SWAP" in space.environment.config:
+            raise Unmodelled("MADV_PAGEOUT of anonymous memory with swap")
+
+
 _LRU_REFUSES: Final = VM_LOCKED | VM_PFNMAP | VM_HUGETLB
 _GUARD_REFUSES: Final = VM_SPECIAL | VM_HUGETLB
-_KSM_LEAVES: Final = VM_SHARED | VM_MAYSHARE | VM_SPECIAL | VM_HUGETLB | VM_DROPPABLE
+#: VMAs that KSM leaves alone (mm/ksm.c: ksm_compatible()).
+KSM_LEAVES: Final = VM_SHARED | VM_MAYSHARE | VM_SPECIAL | VM_HUGETLB | VM_DROPPABLE
 
 #: Every advice of abi.consts has its row; an advice without one is unknown (EINVAL).
 MADVISE: Final[dict[int, Advised]] = {
@@ -297,7 +331,7 @@ MADVISE: Final[dict[int, Advised]] = {
     MADV_REMOVE: Advised(effect=_remove, refused_on=VM_LOCKED, discards=True),
     MADV_DONTFORK: Advised(add=VM_DONTCOPY, discards=True),
     MADV_DOFORK: Advised(drop=VM_DONTCOPY, refused_on=VM_IO),
-    MADV_MERGEABLE: Advised(add=VM_MERGEABLE, keeps=_KSM_LEAVES, needs="KSM"),
+    MADV_MERGEABLE: Advised(add=VM_MERGEABLE, keeps=KSM_LEAVES, needs="KSM"),
     MADV_UNMERGEABLE: Advised(drop=VM_MERGEABLE, needs="KSM"),
     MADV_HUGEPAGE: Advised(add=VM_HUGEPAGE, drop=VM_NOHUGEPAGE, needs="THP"),
     MADV_NOHUGEPAGE: Advised(add=VM_NOHUGEPAGE, drop=VM_HUGEPAGE, needs="THP"),

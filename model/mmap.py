@@ -66,6 +66,7 @@ from model.flags import (
 )
 from model.kernfs import kernel_flags
 from model.placement import get_unmapped_area
+from model.prctl import check_exec_gain, mergeable_flags, new_vma_flags
 from model.profile import DROPPABLE
 from model.space import OVERCOMMIT_NEVER, AddressSpace, is_accountable, supports_mlock
 from model.vma import File, Vma
@@ -247,6 +248,7 @@ def _map_region(
     space: AddressSpace, file: File | None, addr: int, length: int, vm_flags: int, pgoff: int
 ) -> None:
     """Replace what is mapped there, merge with neighbours or insert (mm/vma.c: __mmap_region())."""
+    check_exec_gain(space, vm_flags, vm_flags)
     end = addr + length
     pages = length >> PAGE_SHIFT
     low = high = 0
@@ -276,9 +278,11 @@ def _map_region(
         file = space.new_shmem_file(length)
         anonymous = False
     vma = Vma(addr, end, vm_flags, file, pgoff, anonymous=anonymous)
+    vma.flags = new_vma_flags(space, file, vm_flags)
     # What overlayfs maps is found after the attempt to merge (mm/vma.c: __mmap_new_file_vma()).
     mapped = None if stacked else space.merge_new(addr, end, vma)
     if mapped is None:
+        vma.flags = mergeable_flags(space, vma.flags)
         space.insert(vma)
         mapped = vma
     space.total_vm += pages

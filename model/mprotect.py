@@ -3,7 +3,7 @@
 from errno import EACCES, EINVAL, ENOMEM, EPERM
 from typing import Final
 
-from abi.calls import Mprotect
+from abi.calls import Mprotect, PkeyMprotect, signed32
 from abi.consts import (
     PAGE,
     PAGE_SHIFT,
@@ -29,9 +29,12 @@ from model.flags import (
     VM_SHARED,
     VM_WRITE,
 )
+from model.prctl import check_exec_gain
 from model.space import AddressSpace
 from model.vma import Vma
 
+#: What stands for no protection key (mm/mprotect.c: mprotect()).
+_NO_KEY: Final = -1
 _GROWS: Final = PROT_GROWSDOWN | PROT_GROWSUP
 _KNOWN: Final = PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM
 
@@ -43,6 +46,19 @@ def mprotect(space: AddressSpace, call: Mprotect) -> int:
     Raises:
         SyscallError: EINVAL, ENOMEM, EACCES, EPERM.
     """
+    return _mprotect(space, call, _NO_KEY)
+
+
+def pkey_mprotect(space: AddressSpace, call: PkeyMprotect) -> int:
+    """pkey_mprotect(2): as mprotect(2) with key -1. No program allocates a key, so at most key 0 is there.
+
+    Raises:
+        SyscallError: EINVAL, ENOMEM, EACCES, EPERM.
+    """
+    return _mprotect(space, call, signed32(call.pkey))
+
+
+def _mprotect(space: AddressSpace, call: Mprotect | PkeyMprotect, key: int) -> int:
     start, grows, prot = call.addr, call.prot & _GROWS, call.prot & ~_GROWS
     if grows == _GROWS:
         raise SyscallError(EINVAL)  # mprotect(2): PROT_GROWSUP and PROT_GROWSDOWN together
@@ -55,6 +71,9 @@ def mprotect(space: AddressSpace, call: Mprotect) -> int:
         raise SyscallError(ENOMEM)  # mm/mprotect.c: do_mprotect_pkey(): the range wraps
     if prot & ~_KNOWN:
         raise SyscallError(EINVAL)  # mprotect(2): unknown bits in prot
+    if key != _NO_KEY and (key or "PKU" not in space.environment.config):
+        # pkey_mprotect(2): a key that was not allocated, or none can be
+        raise SyscallError(EINVAL)
     index = space.find(start)
     if index == len(space.vmas) or space.starts[index] >= end:
         raise SyscallError(ENOMEM)  # mprotect(2): nothing is mapped in the range
@@ -72,19 +91,20 @@ def mprotect(space: AddressSpace, call: Mprotect) -> int:
         if vma_or_none is None:
             # mprotect(2): a hole in the range; what lies before it is changed
             raise SyscallError(ENOMEM)
-        flags = _flags_for(space, vma_or_none, prot)
+        flags = _flags_for(space, vma_or_none, prot, key)
         start = _protect_vma(space, vma_or_none, start, min(vma_or_none.end, end), flags)
     return 0
 
 
-def _flags_for(space: AddressSpace, vma: Vma, prot: int) -> int:
-    """The VMA's flags with the new protection, a protection key for execute-only included."""
+def _flags_for(space: AddressSpace, vma: Vma, prot: int, key: int) -> int:
+    """The VMA's flags with the new protection, a protection key for execute-only included unless one is given."""
     flags = prot & VM_ACCESS | vma.flags & ~(VM_ACCESS | VM_PKEY_EXEC_ONLY)
-    if prot == PROT_EXEC and "PKU" in space.environment.config:
+    if key == _NO_KEY and prot == PROT_EXEC and "PKU" in space.environment.config:
         flags |= VM_PKEY_EXEC_ONLY
     if flags & ~(flags >> 4) & VM_ACCESS:
         # mprotect(2): more than the mapping may have (a file opened read-only)
         raise SyscallError(EACCES)
+    check_exec_gain(space, vma.flags, flags)
     return flags
 
 

@@ -148,6 +148,36 @@ UFFD_REJECTS_DROPPABLE: Final = Change(
     "userfaultfd: correctly prevent registering VM_DROPPABLE regions",
     (6, 17),
 )
+KSM_FLAG_BEFORE_MERGE: Final = Change(
+    "ksm_flag_before_merge",
+    "cf7e7a3503df",
+    "mm: prevent KSM from breaking VMA merging for new VMAs",
+    (6, 17),
+)
+PROCESS_MADVISE_SELF: Final = Change(
+    "process_madvise_self",
+    "",
+    "mm/madvise: unrestrict process_madvise() for current process",
+    (6, 13),
+)
+THP_DISABLE_FLAGS: Final = Change(
+    "thp_disable_flags",
+    "",
+    "prctl: extend PR_SET_THP_DISABLE to optionally exclude VM_HUGEPAGE",
+    (6, 18),
+)
+DEVZERO_MMAP_PREPARE: Final = Change(
+    "devzero_mmap_prepare",
+    "",
+    "mm: /dev/zero is mapped by mmap_prepare, so that KSM's flag is there before a merge",
+    (7, 2),
+)
+PROCESS_MADVISE_ADVICE_FIRST: Final = Change(
+    "process_madvise_advice_first",
+    "",
+    "mm/madvise: process_madvise() looks at the advice before the ranges",
+    (7, 2),
+)
 COPIED_MERGE_KEEPS_ANON_VMA: Final = Change(
     "copied_merge_keeps_anon_vma",
     "61f67c230a5e",

@@ -13,6 +13,8 @@ from abi.calls import (
     Mlock,
     Mlock2,
     Mlockall,
+    Mbind,
+    Mincore,
     Mmap,
     Mprotect,
     Mremap,
@@ -21,9 +23,13 @@ from abi.calls import (
     Munlock,
     Munlockall,
     Munmap,
+    PkeyMprotect,
+    Prctl,
+    ProcessMadvise,
     Program,
     RemapFilePages,
     Setrlimit,
+    SetVmaName,
     Touch,
     UffdRegister,
     UffdUnregister,
@@ -48,8 +54,10 @@ from model.flags import CODES, VM_ACCESS, VM_MAYACCESS, VM_MAYSHARE, VM_SHARED
 from model.ftruncate import ftruncate
 from model.madvise import madvise
 from model.mlock import mlock, mlock2, mlockall, munlock, munlockall
+from model.mbind import mbind
+from model.mincore import mincore
 from model.mmap import mmap
-from model.mprotect import mprotect
+from model.mprotect import mprotect, pkey_mprotect
 from model.mremap import mremap
 from model.mseal import mseal
 from model.msync import msync
@@ -61,9 +69,12 @@ from model.observe import (
     flags_section,
     pages_section,
 )
+from model.prctl import prctl
+from model.process_madvise import process_madvise
 from model.profile import Profile
 from model.remap_file_pages import remap_file_pages
 from model.rlimit import setrlimit
+from model.set_vma_name import set_vma_name
 from model.space import AddressSpace
 from model.uffd import uffd_register, uffd_unregister
 from model.vma import File, Inode, Vma
@@ -95,6 +106,12 @@ SEMANTICS: Final[dict[type[Call], Callable[[AddressSpace, Any], int]]] = {
     Mseal: mseal,
     Brk: brk,
     Setrlimit: setrlimit,
+    Mincore: mincore,
+    SetVmaName: set_vma_name,
+    Prctl: prctl,
+    PkeyMprotect: pkey_mprotect,
+    ProcessMadvise: process_madvise,
+    Mbind: mbind,
 }
 
 #: File systems whose files are placed by thp_get_unmapped_area(), those that know MAP_SYNC (fs/*/file.c), and those
@@ -106,6 +123,10 @@ SHMEM_FILE_SYSTEMS: Final = frozenset(("tmpfs",))
 #: those whose files are the kernel's and know no fsync(2).
 OWN_AREA_KINDS: Final = frozenset(("ramfs", "proc", "devzero"))
 KERNEL_FILE_SYSTEMS: Final = frozenset(("proc", "sysfs"))
+#: Those whose files are mapped by mmap_prepare, /dev/zero among them on newer kernels.
+PREPARING_FILE_SYSTEMS: Final = frozenset(
+    ("ext4", "xfs", "btrfs", "tmpfs", "ramfs", "secretmem", "devzero")
+)
 
 
 class Model:
@@ -232,6 +253,7 @@ def _file(obj: Object, inodes: dict[int, Inode]) -> File:
         readable=obj.readable,
         writable=obj.writable,
         noexec=obj.noexec,
+        late=obj.fs not in PREPARING_FILE_SYSTEMS,
         mappable=obj.fs not in ("pipe", "uffd"),
         regular=obj.fs not in ("devzero", "pipe", "uffd"),
     )

@@ -47,6 +47,15 @@ PTE_ANON: Final = 2
 PTE_GUARD: Final = 3
 PTE_KIND: Final = 3
 PTE_WORD: Final = 8
+#: Bits of an anonymous page: it is the page of zeros that all share; MADV_FREE said that its contents may go, and
+#: nothing was written since.
+PTE_ZERO: Final = 0x40
+PTE_LAZY: Final = 0x80
+
+#: Values of `AddressSpace.thp_disabled`: as PR_GET_THP_DISABLE gives them. The executor disables huge pages.
+THP_ENABLED: Final = 0
+THP_DISABLED: Final = 1
+THP_ADVISED_ONLY: Final = 3
 
 #: Values of vm.overcommit_memory.
 OVERCOMMIT_GUESS: Final = 0
@@ -63,6 +72,7 @@ class AddressSpace:
     own_dropped: pages of the executor's own were dropped; which it has used since then is not known.
     def_flags: VM_* that every new mapping gets (mm->def_flags). limits: soft limits by RLIMIT_* (bytes); a new dict
     whenever one changes, as `brk` is a new value.
+    thp_disabled, merge_any, mdwe: what PR_SET_THP_DISABLE, PR_SET_MEMORY_MERGE and PR_SET_MDWE have set.
     """
 
     __slots__ = (
@@ -75,10 +85,13 @@ class AddressSpace:
         "files",
         "limits",
         "locked_vm",
+        "mdwe",
+        "merge_any",
         "next_ident",
         "own_dropped",
         "ptes",
         "starts",
+        "thp_disabled",
         "total_vm",
         "uffds",
         "vmas",
@@ -105,6 +118,9 @@ class AddressSpace:
         self.locked_vm = environment.locked_pages
         self.next_ident = 0
         self.own_dropped = False
+        self.thp_disabled = THP_DISABLED
+        self.merge_any = False
+        self.mdwe = 0
         self._next_anon_vma = 1
 
     def copy(self) -> "AddressSpace":
@@ -125,6 +141,9 @@ class AddressSpace:
         new.locked_vm = self.locked_vm
         new.next_ident = self.next_ident
         new.own_dropped = self.own_dropped
+        new.thp_disabled = self.thp_disabled
+        new.merge_any = self.merge_any
+        new.mdwe = self.mdwe
         new._next_anon_vma = self._next_anon_vma
         return new
 
@@ -192,7 +211,7 @@ class AddressSpace:
         """The object behind shared anonymous memory of `length` bytes (mm/shmem.c: shmem_zero_setup())."""
         inode = Inode(self.next_ident, length >> PAGE_SHIFT, shmem=True, max_bytes=(1 << 63) - 1)
         self.next_ident += 1
-        return File(inode)
+        return File(inode, unnamed=True)
 
     # Limits
 
@@ -425,24 +444,30 @@ class AddressSpace:
         Raises:
             SyscallError: ENOMEM at the mapping limit; a first cut stays.
         """
-        merged = self._merge_existing(vma, start, end, flags, uffd)
+        like = vma.copy()
+        like.flags = flags
+        like.uffd = uffd
+        return self.become(vma, start, end, like)
+
+    def become(self, vma: Vma, start: int, end: int, like: Vma) -> Vma:
+        """Give [start, end) of `vma` the flags, the userfaultfd, the policy and the label of `like`; as `modify`."""
+        merged = self._merge_existing(vma, start, end, like)
         if merged is None:
             merged = self.cut_out(vma, start, end)
-            merged.flags = flags
-        merged.uffd = uffd
+            merged.flags = like.flags
+        merged.uffd = like.uffd
+        merged.policy = like.policy
+        merged.label = like.label
         merged.record = None
         return merged
 
-    def _merge_existing(self, vma: Vma, start: int, end: int, flags: int, uffd: int) -> Vma | None:
+    def _merge_existing(self, vma: Vma, start: int, end: int, like: Vma) -> Vma | None:
         left_side = start == vma.start
         right_side = end == vma.end
-        if flags & VM_SPECIAL or not (left_side or right_side):
+        if like.flags & VM_SPECIAL or not (left_side or right_side):
             return None
         index = bisect_left(self.starts, vma.start)
-        like = Vma(
-            start, end, flags, vma.file, vma.page_offset(start), anonymous=vma.anonymous, uffd=uffd
-        )
-        like.moved = vma.moved
+        like.pgoff = vma.page_offset(start)
         below = self.vmas[index - 1] if left_side and index else None
         above = self.vmas[index + 1] if right_side and index + 1 < len(self.vmas) else None
         if below and not (
@@ -469,7 +494,7 @@ class AddressSpace:
             below.anon_vma = below.anon_vma or above.anon_vma or vma.anon_vma
             below.end = above.end
             self.remove(index, index + 2)
-            return self._stick(below, flags)
+            return self._stick(below, like.flags)
         if below:
             below.anon_vma = below.anon_vma or vma.anon_vma
             below.end = end
@@ -477,7 +502,7 @@ class AddressSpace:
                 self.remove(index, index + 1)
             else:
                 self.set_start(index, end)
-            return self._stick(below, flags)
+            return self._stick(below, like.flags)
         if above:
             above.anon_vma = above.anon_vma or vma.anon_vma
             self.set_start(index + 1, start)
@@ -486,7 +511,7 @@ class AddressSpace:
             else:
                 vma.end = start
                 vma.record = None
-            return self._stick(above, flags)
+            return self._stick(above, like.flags)
         return None
 
     def _stick(self, merged: Vma, flags: int) -> Vma:
@@ -555,7 +580,13 @@ class AddressSpace:
 
 def same_attributes(a: Vma, b: Vma) -> bool:
     """What two VMAs must have alike to merge, faults and offsets apart (mm/vma.c: is_mergeable_vma())."""
-    return not (a.flags ^ b.flags) & ~VM_IGNORE_MERGE and a.file is b.file and a.uffd == b.uffd
+    return (
+        not (a.flags ^ b.flags) & ~VM_IGNORE_MERGE
+        and a.file is b.file
+        and a.uffd == b.uffd
+        and a.policy == b.policy
+        and a.label == b.label
+    )
 
 
 def supports_mlock(vma: Vma) -> bool:

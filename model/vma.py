@@ -4,6 +4,7 @@ from typing import Final
 
 from abi.consts import PAGE, PAGE_SHIFT, WORD
 from abi.trace import (
+    NAME_ANON,
     NAME_FILE,
     NAME_HEAP,
     NAME_NONE,
@@ -24,7 +25,8 @@ class Inode:
     shmem: tmpfs memory (memfd, shared anonymous memory). The cache is kept for shmem alone, where userfaultfd sees it.
     max_bytes: the file system's largest file offset. tail: the bytes of its last page that are within it, 0 for all.
     data_pages: how many pages begin with a tag before any program; words: the first words of pages that were written to
-    or dropped since. contents: whether its contents are compared; resident: whether the presence of its pages is, too.
+    or dropped since. contents: whether its contents are compared; resident: whether the presence of its pages is, too; reclaimed:
+    MADV_PAGEOUT may have taken pages of another file.
     """
 
     __slots__ = (
@@ -36,6 +38,7 @@ class Inode:
         "ident",
         "max_bytes",
         "pages",
+        "reclaimed",
         "resident",
         "shmem",
         "tail",
@@ -60,6 +63,7 @@ class Inode:
         self.contents = contents
         self.resident = shmem
         self.tail = 0
+        self.reclaimed = False
         self.cached: set[int] = set()
         self.dirty: set[int] = set()
         self.words: dict[int, int] = {}
@@ -100,6 +104,7 @@ class Inode:
         if self.shmem:
             self.cached.update(range(self.data_pages))
             self.dirty.update(range(self.data_pages))
+        self.reclaimed = False
 
 
 class File:
@@ -110,6 +115,8 @@ class File:
     sync: its file system knows MAP_SYNC, and refuses it for it is not DAX. fsync: its file system knows fsync(2).
     kernel: it is a file of the kernel's ("proc", "sysfs"), each mapped in its own way. below: the file that is
     mapped in its place, which is how overlayfs maps.
+    late: its file system knows mmap, not mmap_prepare, so that KSM's flag comes after a merge is looked for.
+    unnamed: it is the object of shared anonymous memory, which can be given a name.
     """
 
     __slots__ = (
@@ -117,6 +124,7 @@ class File:
         "fsync",
         "inode",
         "kernel",
+        "late",
         "mappable",
         "noexec",
         "own_area",
@@ -124,6 +132,7 @@ class File:
         "regular",
         "sync",
         "thp_area",
+        "unnamed",
         "writable",
         "zero",
     )
@@ -144,6 +153,8 @@ class File:
         noexec: bool = False,
         mappable: bool = True,
         regular: bool = True,
+        late: bool = False,
+        unnamed: bool = False,
     ) -> None:
         self.inode = inode
         self.zero = zero
@@ -158,6 +169,13 @@ class File:
         self.noexec = noexec
         self.mappable = mappable
         self.regular = regular
+        self.late = late
+        self.unnamed = unnamed
+
+
+#: A memory policy: its mode, its flags, its nodes, and the nodes as they were asked for where the flags keep them
+#: (mm/mempolicy.c: __mpol_equal()).
+Policy = tuple[int, int, int, int]
 
 
 class Brk:
@@ -179,7 +197,8 @@ class Vma:
     anon_vma is the same, 0 where there is none (unfaulted). moved: how many pages down it was moved while faulted, so
     that its anonymous page offset is the page number of its start plus `moved`. uffd: the descriptor it is
     registered with, or 0.
-    name: a fixed name class for the executor's own VMAs, else None.
+    name: a fixed name class for the executor's own VMAs, else None. label: the name that the program gave it
+    (consts.VMA_NAMES), 0 for none. policy: its memory policy, None for the default one.
     """
 
     __slots__ = (
@@ -188,9 +207,11 @@ class Vma:
         "end",
         "file",
         "flags",
+        "label",
         "moved",
         "name",
         "pgoff",
+        "policy",
         "record",
         "start",
         "uffd",
@@ -219,6 +240,8 @@ class Vma:
         self.moved = 0
         self.uffd = uffd
         self.name = name
+        self.label = 0
+        self.policy: Policy | None = None
         self.record: bytes | None = None
 
     def copy(self) -> "Vma":
@@ -234,6 +257,8 @@ class Vma:
         new.moved = self.moved
         new.uffd = self.uffd
         new.name = self.name
+        new.label = self.label
+        new.policy = self.policy
         new.record = self.record
         return new
 
@@ -249,6 +274,8 @@ class Vma:
             perms |= PERM_SHARED
         if file:
             name = NAME_FILE if self.name is None else self.name
+            if self.label:
+                name = NAME_ANON
             offset = self.pgoff << PAGE_SHIFT & WORD
             record = RECORD.pack(self.start, self.end, offset, file.inode.ident, perms, name)
         else:
@@ -264,4 +291,4 @@ class Vma:
             return NAME_HEAP
         if self.start <= brk.start_stack <= self.end:
             return NAME_STACK
-        return NAME_NONE
+        return NAME_ANON if self.label else NAME_NONE

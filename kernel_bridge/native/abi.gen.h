@@ -9,7 +9,7 @@
 #include <linux/types.h>
 #include <linux/userfaultfd.h>
 
-#define ABI_HASH 0x42247876a1e4946eULL
+#define ABI_HASH 0x6233d9f55e5b92d7ULL
 
 /* The calls: opcode, name, arguments. Those of the first list are system calls. */
 #define ABI_SYSCALLS(X) \
@@ -129,8 +129,9 @@ enum abi_control {
 	CTL_SOFT_DATA = 57,
 	CTL_SOFT_MEMLOCK = 58,
 	CTL_SOFT_STACK = 59,
-	CTL_LAST_COUNT = 60,
-	CTL_IDENT_OVERFLOW = 61,
+	CTL_SAW_PRCTL = 60,
+	CTL_LAST_COUNT = 61,
+	CTL_IDENT_OVERFLOW = 62,
 };
 enum abi_start {
 	START_NONE = 0,
@@ -532,6 +533,18 @@ _Static_assert((MPOL_LOCAL) == 0x4, "MPOL_LOCAL");
 #endif
 #ifdef MPOL_PREFERRED_MANY
 _Static_assert((MPOL_PREFERRED_MANY) == 0x5, "MPOL_PREFERRED_MANY");
+#endif
+#ifdef MPOL_WEIGHTED_INTERLEAVE
+_Static_assert((MPOL_WEIGHTED_INTERLEAVE) == 0x6, "MPOL_WEIGHTED_INTERLEAVE");
+#endif
+#ifdef MPOL_F_NUMA_BALANCING
+_Static_assert((MPOL_F_NUMA_BALANCING) == 0x2000, "MPOL_F_NUMA_BALANCING");
+#endif
+#ifdef MPOL_F_RELATIVE_NODES
+_Static_assert((MPOL_F_RELATIVE_NODES) == 0x4000, "MPOL_F_RELATIVE_NODES");
+#endif
+#ifdef MPOL_F_STATIC_NODES
+_Static_assert((MPOL_F_STATIC_NODES) == 0x8000, "MPOL_F_STATIC_NODES");
 #endif
 #ifdef MPOL_MF_STRICT
 _Static_assert((MPOL_MF_STRICT) == 0x1, "MPOL_MF_STRICT");

@@ -18,6 +18,9 @@
 
 #include "observe.h"
 
+#ifndef PR_SET_MEMORY_MERGE
+#define PR_SET_MEMORY_MERGE 67
+#endif
 #define ALL_SIGNALS (~0ULL)
 #define TRAPS ((1ULL << (SIGSEGV - 1)) | (1ULL << (SIGBUS - 1)) | (1ULL << (SIGILL - 1)) | \
 	       (1ULL << (SIGFPE - 1)) | (1ULL << (SIGTRAP - 1)))
@@ -150,15 +153,22 @@ static s64 touch(u64 addr, u64 pages, u64 access, const struct abi_record *r, u6
 	return (s64)outcome;
 }
 
-/* The residency of the first 62 pages, a bit each, or -errno. */
-static s64 mincore(u64 addr, u64 length)
+/* The residency of the first 62 pages, a bit each, or -errno; what is only in a file's page cache is left out. */
+static s64 mincore(u64 addr, u64 length, const struct abi_record *r, u64 count)
 {
 	u8 *vec = SHARED(TEXT);
-	u64 pages = (length + ABI_PAGE - 1) / ABI_PAGE, bits = 0;
-	s64 err = sys(mincore, addr, length, vec);
+	u64 room = (u64)ABI_TEXT_SIZE * ABI_PAGE, bits = 0, done = 0;
+	s64 err;
 
-	for (u64 i = 0; !err && i < pages && i < 62; i++)
-		bits |= (u64)(vec[i] & 1) << i;
+	do {
+		u64 piece = length - done < room ? length - done : room;
+
+		err = sys(mincore, addr + done, piece, vec);
+		for (u64 i = 0; !err && !done && i < (piece + ABI_PAGE - 1) / ABI_PAGE && i < 62; i++)
+			if (vec[i] & 1 && observe_is_telling(r, count, addr / ABI_PAGE + i))
+				bits |= 1ULL << i;
+		done += piece;
+	} while (!err && done < length);
 	return err ? err : (s64)bits;
 }
 
@@ -218,7 +228,7 @@ static s64 run_call(u64 opcode, const u64 *a, const struct abi_record *r, u64 co
 		protect = (struct uffdio_writeprotect){ .range = { a[1], a[2] }, .mode = a[3] };
 		return sys(ioctl, a[0], UFFDIO_WRITEPROTECT, &protect);
 	case OP_mincore:
-		return mincore(a[0], a[1]);
+		return mincore(a[0], a[1], r, count);
 	case OP_set_vma_name:
 		return set_vma_name(a[0], a[1], a[2]);
 	case OP_process_madvise:
@@ -235,6 +245,9 @@ static s64 run_call(u64 opcode, const u64 *a, const struct abi_record *r, u64 co
 		if (a[0] > 1 || !(a[0] ? CTL(SHM1) : CTL(SHM0)))
 			return -EINVAL;
 		return sys(shmat, (a[0] ? CTL(SHM1) : CTL(SHM0)) - 1, a[1], a[2]);
+	case OP_prctl:
+		CTL(SAW_PRCTL) = 1;
+		break;
 	case OP_ftruncate:
 		CTL(RESIZED) |= 1ULL << (a[0] & 63);
 		break;
@@ -380,6 +393,11 @@ static u32 reset(const struct abi_record *last, u64 count)
 	}
 	restore_process();
 	restore_objects();
+	if (CTL(SAW_PRCTL)) {
+		sys(prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0);
+		sys(prctl, PR_SET_MEMORY_MERGE, 0, 0, 0, 0);
+		CTL(SAW_PRCTL) = 0;
+	}
 	n = layout_read(SCRATCH, SCRATCH_RECORDS, BASE, base_count);
 	if (sys(brk, 0) != (s64)CTL(BRK))
 		return ABI_DIRTY_LAYOUT;

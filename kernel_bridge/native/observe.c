@@ -38,6 +38,23 @@ static int is_resident(const struct abi_record *r)
 	return !r->ident || r->ident > ABI_LAST_FIXED_IDENT || CTL(RESIDENT) >> r->ident & 1;
 }
 
+int observe_is_telling(const struct abi_record *r, u64 count, u64 page)
+{
+	u64 *map = SHARED(PAGEMAP);
+
+	for (u64 i = 0; i < count; i++, r++) {
+		if (page < r->start / ABI_PAGE || page >= r->end / ABI_PAGE)
+			continue;
+		if (observe_is_own(r) || is_resident(r))
+			return 1;
+		if (is_opaque(r) ||
+		    sys(pread64, ABI_FD_PAGEMAP, map, sizeof(u64), page * sizeof(u64)) != sizeof(u64))
+			return 0;
+		return map[0] & PM_PRESENT && !(map[0] & PM_FILE);
+	}
+	return 0;
+}
+
 /* The first word of a page, as an entry's upper bits; the outcome in the lower ones. */
 static u64 read_page(const struct abi_record *r, u64 addr)
 {

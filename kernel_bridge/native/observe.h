@@ -7,6 +7,12 @@
 /* Whether a mapping is one of the executor's own, or another of what they map. */
 int observe_is_own(const struct abi_record *r);
 
+/*
+ * Whether mincore() of a page says what follows from the calls: the residency of its mapping does,
+ * or it is a private copy.
+ */
+int observe_is_telling(const struct abi_record *r, u64 count, u64 page);
+
 /* VmLck, VmData, VmStk, VmExe + VmLib in pages. Returns 0 or -errno. */
 s64 observe_counters(struct abi_counters *out);
 

@@ -161,7 +161,7 @@ def test_the_executors_own_vmas_are_left_alone(
     for seed in range(1500):
         for call in generate(Random(seed), new_run(), geometry, objects):
             calls += 1
-            hits += call.addr in starts
+            hits += getattr(call, "addr", -1) in starts
     assert hits / calls < 0.01
 
 

@@ -16,11 +16,13 @@ WITNESSES: Final = {w.change: w for w in load_witnesses(ENVIRONMENT)}
 NEEDS: Final = {
     "copied_merge_keeps_anon_vma": ("merge_unfaulted_target",),
     "guard_anon_vma_only_anonymous": ("guard", "guard_file"),
+    "devzero_mmap_prepare": ("ksm_flag_before_merge",),
     "guard_file": ("guard",),
     "guard_flag": ("guard",),
     "map_count_dontunmap": ("map_count_every_call",),
     "multi_vma_first_aborts": ("multi_vma_move",),
     "multi_vma_thp_area": ("multi_vma_move",),
+    "process_madvise_advice_first": ("process_madvise_self",),
 }
 HIDDEN_BY: Final = {"dontunmap_resets_pgoff": ("dontunmap_clears_account",)}
 
@@ -46,6 +48,11 @@ EFFECTS: Final = {
     "uffd_rejects_droppable": ("0 dd", "EINVAL dd"),
     "uffd_unregister_checks_owner": ("0 ww", "EINVAL uu"),
     "validate_before_unmap": ("EFAULT ww", "EFAULT ww..................wwwww"),
+    "devzero_mmap_prepare": ("W+2 ??|??", "W+2 ????"),
+    "ksm_flag_before_merge": ("W+2 aa|aa", "W+2 aaaa"),
+    "process_madvise_self": ("EINVAL ww", "0x2000 aa"),
+    "process_madvise_advice_first": ("0 .", "EINVAL ."),
+    "thp_disable_flags": ("EINVAL .", "0 ."),
     "copied_merge_keeps_anon_vma": (f"W+44 {FAR}{FAR}wwwwww", f"W+44 {FAR}{FAR}WWWWww"),
     "guard_anon_vma_only_anonymous": ("W+2 PPPP|PP", "W+2 PPPPPP"),
     "guard_flag": ("0 WW", "0 AA"),
