@@ -8,6 +8,7 @@ from model.errors import SyscallError
 from model.fault import populate
 from model.flags import VM_ACCOUNT, VM_LOCKED, VM_MAYACCESS, VM_READ, VM_WRITE
 from model.placement import get_unmapped_area
+from model.prctl import mergeable_flags, new_vma_flags
 from model.space import AddressSpace, guard_start
 from model.vma import Brk, Vma
 
@@ -70,7 +71,9 @@ def _grow(space: AddressSpace, start: int, end: int) -> bool:
     except SyscallError:
         return False
     vma = Vma(start, end, flags, None, start >> PAGE_SHIFT, anonymous=True)
+    vma.flags = new_vma_flags(space, None, flags)
     if not space.extend_below(vma):
+        vma.flags = mergeable_flags(space, flags)
         space.insert(vma)
     space.total_vm += length >> PAGE_SHIFT
     if flags & VM_LOCKED:

@@ -10,11 +10,11 @@ from abi.calls import (
     Call,
     Ftruncate,
     Madvise,
+    Mbind,
+    Mincore,
     Mlock,
     Mlock2,
     Mlockall,
-    Mbind,
-    Mincore,
     Mmap,
     Mprotect,
     Mremap,
@@ -53,9 +53,9 @@ from model.fault import touch
 from model.flags import CODES, VM_ACCESS, VM_MAYACCESS, VM_MAYSHARE, VM_SHARED
 from model.ftruncate import ftruncate
 from model.madvise import madvise
-from model.mlock import mlock, mlock2, mlockall, munlock, munlockall
 from model.mbind import mbind
 from model.mincore import mincore
+from model.mlock import mlock, mlock2, mlockall, munlock, munlockall
 from model.mmap import mmap
 from model.mprotect import mprotect, pkey_mprotect
 from model.mremap import mremap
