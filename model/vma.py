@@ -25,8 +25,8 @@ class Inode:
     shmem: tmpfs memory (memfd, shared anonymous memory). The cache is kept for shmem alone, where userfaultfd sees it.
     max_bytes: the file system's largest file offset. tail: the bytes of its last page that are within it, 0 for all.
     data_pages: how many pages begin with a tag before any program; words: the first words of pages that were written to
-    or dropped since. contents: whether its contents are compared; resident: whether the presence of its pages is, too; reclaimed:
-    MADV_PAGEOUT may have taken pages of another file.
+    or dropped since. contents: whether its contents are compared; resident: whether the presence of its pages is, too;
+    reclaimed: MADV_PAGEOUT may have taken pages of another file.
     """
 
     __slots__ = (
