@@ -30,8 +30,10 @@ from fuzz.odds import (
     EDGES,
     EXTRA_FLAGS,
     FILE,
+    FILES,
     KINDS,
     MREMAP_FLAGS,
+    OBSTACLES,
     OTHERS,
     PAGES,
     PROTS,
@@ -96,15 +98,18 @@ class Run(Protocol):
 @lru_cache(maxsize=8)
 def _descriptors(
     objects: tuple[tuple[str, int], ...],
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """What to draw descriptors from: files, /dev/zero, userfaultfds, and any with bad ones."""
+) -> tuple[tuple[int, ...], ...]:
+    """What to draw descriptors from: files, /dev/zero, userfaultfds, files of the kernel, obstacles to moves, and any
+    with bad ones."""
     by_name = dict(objects)
-    files = ("memfd", "memfd", "file", "file", "memfd", "file", "memfd_ro", "file_ro")
+    kernel = ("sysfs", "sysfs", "proc")
     uffds = ("uffd0", "uffd0", "uffd0", "uffd1")
     return (
-        tuple(by_name[name] for name in files if name in by_name) or (-1,),
+        tuple(by_name[name] for name in FILES if name in by_name) or (-1,),
         tuple(by_name[name] for name in ("devzero",) if name in by_name) or (-1,),
         tuple(by_name[name] for name in uffds if name in by_name),
+        tuple(by_name[name] for name in kernel if name in by_name) or (-1,),
+        tuple(by_name[name] for name in OBSTACLES if name in by_name) or (-1,),
         BAD_FDS + tuple(fd for _, fd in objects),
     )
 
@@ -121,6 +126,8 @@ class Aim:
         "_foreign",
         "_getrandbits",
         "_kept",
+        "_kernel",
+        "_obstacles",
         "_others",
         "_top",
         "_uffds",
@@ -151,9 +158,14 @@ class Aim:
         self._top = geometry.top
         self._unprivileged = unprivileged
         self.statistics = statistics
-        self._files, self._zeros, self._uffds, self._others = _descriptors(
-            tuple((each.name, each.fd) for each in objects)
-        )
+        (
+            self._files,
+            self._zeros,
+            self._uffds,
+            self._kernel,
+            self._obstacles,
+            self._others,
+        ) = _descriptors(tuple((each.name, each.fd) for each in objects))
         self._foreign = tuple((vma.start, vma.end) for vma in run.space.vmas)
         self._kept = frozenset(start for start, _ in self._foreign if start >= self._window)
         self._vmas: list[Vma] | None = None
@@ -436,13 +448,17 @@ class Aim:
         table = self._files if origin == FILE else self._zeros if origin == ZERO else self._others
         return flags, self.pick(table)
 
-    def zero(self) -> int:
-        """/dev/zero: mapped privately it is anonymous memory that a move of several VMAs refuses."""
-        return self.pick(self._zeros)
+    def obstacle(self) -> int:
+        """What a move of several VMAs refuses, mapped privately."""
+        return self.pick(self._obstacles)
 
     def file(self) -> int:
         """A file or a memfd."""
         return self.pick(self._files)
+
+    def kernel(self) -> int:
+        """A file of the kernel, under /sys or /proc."""
+        return self.pick(self._kernel)
 
     def extra_flags(self) -> int:
         """Bits of mmap that modify; most often none."""

@@ -57,7 +57,7 @@ from abi.consts import (
     PROT_WRITE,
 )
 from abi.environment import Geometry, Object
-from fuzz import process
+from fuzz import filing, process
 from fuzz.aim import Aim, Run, Steps
 from fuzz.latent import ASKING, BUILDING
 from fuzz.odds import SPECIAL_FLAGS
@@ -272,6 +272,7 @@ DRAWS: Final[tuple[Callable[[Aim], Call], ...]] = (
     register,
     unregister,
     *process.DRAWS,
+    *filing.CALLS,
 )
 
 
@@ -337,7 +338,7 @@ def lay_obstacle(aim: Aim) -> Steps:
             yield Mmap(at, length, _RW, _ANON | MAP_FIXED, -1, 0)
             yield UffdRegister(aim.uffd(), at, length, aim.uffd_mode())
         else:
-            yield Mmap(at, length, aim.prot(), MAP_PRIVATE | MAP_FIXED, aim.zero(), 0)
+            yield Mmap(at, length, aim.prot(), MAP_PRIVATE | MAP_FIXED, aim.obstacle(), 0)
         at += length + (PAGE if aim.random() < 0.25 else 0)
     length = at - start + (PAGE if aim.random() < 0.1 else 0)
     yield Mremap(start, length, length, _MOVE, aim.target(start, length))
@@ -477,6 +478,7 @@ OPENINGS: Final[tuple[Recipe, ...]] = (
     *(place,) * 2,
     *(map_some,) * 3,
     *BUILDING,
+    *filing.MAPPING,
 )
 SEQUELS: Final[tuple[Recipe, ...]] = (
     *(move_span,) * 8,
@@ -495,4 +497,5 @@ SEQUELS: Final[tuple[Recipe, ...]] = (
     map_and_advise,
     *process.RECIPES,
     *ASKING,
+    *filing.FOLLOWING,
 )

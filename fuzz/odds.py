@@ -99,6 +99,15 @@ KINDS: Final = (
     (MAP_DROPPABLE | MAP_ANONYMOUS, ANON),
     (MAP_PRIVATE, ANY),
 )
+#: Objects that are files; those that the machine lacks are left out.
+FILES: Final = (
+    *("memfd", "file") * 3,
+    *("memfd_ro", "file_ro"),
+    *("tmpfs", "ext4", "xfs", "btrfs", "overlay") * 2,
+    *("tmpfs_ro", "ext4_ro", "xfs_ro", "btrfs_ro", "overlay_ro", "ramfs"),
+)
+#: Objects whose private mappings are not one of several in a move.
+OBSTACLES: Final = (*("devzero",) * 3, "ramfs")
 EXTRA_FLAGS: Final = (
     *(0,) * 56,
     MAP_NORESERVE,

@@ -158,6 +158,10 @@ class Producer:
         except Unmodelled as error:
             unmodelled = error.reason
             program = tuple(watched.calls[:-1])
+            # The call may have changed something before it turned out to be unmodelled.
+            run = self._model.start(full=full)
+            for call in program:
+                run.step(call)
         except Exception:
             crash = traceback.format_exc()
             program = tuple(watched.calls)

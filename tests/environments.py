@@ -14,10 +14,24 @@ from abi.trace import (
     Layout,
     Mapping,
 )
-from abi.wire import IDENT_DEVZERO, IDENT_FILE, IDENT_IMAGE, IDENT_MEMFD, IDENT_SHARED
+from abi.wire import (
+    IDENT_BTRFS,
+    IDENT_DEVZERO,
+    IDENT_EXT4,
+    IDENT_FILE,
+    IDENT_IMAGE,
+    IDENT_MEMFD,
+    IDENT_OVERLAY,
+    IDENT_RAMFS,
+    IDENT_SHARED,
+    IDENT_SYSFS,
+    IDENT_TMPFS,
+    IDENT_XFS,
+)
 
-#: Pages of the memfd and of the file.
+#: Pages of the memfd and of the files, and what the latter begin with.
 FILE_PAGES: Final = 64
+_FILLED: Final = {"data": 48 * PAGE}
 IMAGE: Final = InitialVma(
     0x1000_0000,
     0x1000_8000,
@@ -51,6 +65,23 @@ OBJECTS: Final = (
     _object("file", IDENT_FILE, "ext4", FILE_PAGES, max_bytes=1 << 44),
     _object("file_ro", IDENT_FILE, "ext4", FILE_PAGES, max_bytes=1 << 44, writable=False),
     _object("devzero", IDENT_DEVZERO, "devzero"),
+    _object("tmpfs", IDENT_TMPFS, "tmpfs", FILE_PAGES, **_FILLED),
+    _object("tmpfs_ro", IDENT_TMPFS, "tmpfs", FILE_PAGES, writable=False, **_FILLED),
+    _object("ext4", IDENT_EXT4, "ext4", FILE_PAGES, max_bytes=1 << 44, **_FILLED),
+    _object(
+        "ext4_ro", IDENT_EXT4, "ext4", FILE_PAGES, max_bytes=1 << 44, writable=False, **_FILLED
+    ),
+    _object("xfs", IDENT_XFS, "xfs", FILE_PAGES, **_FILLED),
+    _object("xfs_ro", IDENT_XFS, "xfs", FILE_PAGES, writable=False, **_FILLED),
+    _object("btrfs", IDENT_BTRFS, "btrfs", FILE_PAGES, **_FILLED),
+    _object("btrfs_ro", IDENT_BTRFS, "btrfs", FILE_PAGES, writable=False, **_FILLED),
+    _object("overlay", IDENT_OVERLAY, "tmpfs", FILE_PAGES, stacked=True, **_FILLED),
+    _object(
+        "overlay_ro", IDENT_OVERLAY, "tmpfs", FILE_PAGES, stacked=True, writable=False, **_FILLED
+    ),
+    _object("ramfs", IDENT_RAMFS, "ramfs", FILE_PAGES, **_FILLED),
+    _object("proc", 0, "proc", writable=False, noexec=True),
+    _object("sysfs", IDENT_SYSFS, "sysfs", 1000, writable=False, noexec=True, contents=False),
     _object("pipe", 0, "pipe", writable=False, noexec=True),
     _object("uffd0", 0, "uffd", writable=False, noexec=True),
     _object("uffd1", 0, "uffd", writable=False, noexec=True),
