@@ -40,6 +40,8 @@ MAP_STACK: Final = 0x020000
 MAP_HUGETLB: Final = 0x040000
 MAP_SYNC: Final = 0x080000
 MAP_FIXED_NOREPLACE: Final = 0x100000
+MAP_HUGE_2MB: Final = 21 << 26
+MAP_HUGE_1GB: Final = 30 << 26
 
 MREMAP_MAYMOVE: Final = 1
 MREMAP_FIXED: Final = 2
@@ -139,7 +141,7 @@ def _names(prefix: str, *leave_out: str) -> Mapping[str, int]:
 
 
 PROT_NAMES: Final = _names("PROT_", "PROT_NONE")
-#: Single bits of the mmap flags; the type in the low four bits has names of its own.
+#: Single bits of the mmap flags, and sizes of huge pages; the type in the low four bits has names of its own.
 MAP_NAMES: Final = _names(
     "MAP_", "MAP_SHARED", "MAP_PRIVATE", "MAP_SHARED_VALIDATE", "MAP_DROPPABLE", "MAP_TYPE"
 )

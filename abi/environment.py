@@ -35,7 +35,7 @@ class Object:
     (`abi.trace.file_tag`) at the start of each page, the rest reads as zero (bytes); contents: whether its contents
     are compared; resident: whether it is memory, so that the presence of its pages is compared too; shared_only:
     whether it can be mapped shared only; stacked: what is mapped is a file of another file system, `fs`, below the one
-    opened.
+    opened; huge: the size of its pages where they are huge pages (bytes), else 0.
     """
 
     fd: int
@@ -52,6 +52,7 @@ class Object:
     resident: bool = False
     shared_only: bool = False
     stacked: bool = False
+    huge: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +118,13 @@ class Environment:
     capabilities: frozenset[str] = frozenset()
     #: What the kernel was configured with and the processor has, found by asking it: "KSM", "THP",
     #: "MEMORY_FAILURE" (each: madvise(0, 0, advice) is not EINVAL), "ANON_VMA_NAME", "PKU" (protection keys),
-    #: "SHMEM_HUGE" (shared memory may have huge pages), "SWAP" (there is some).
+    #: "SHMEM_HUGE" (shared memory may have huge pages), "SWAP" (there is some), "HUGE_2MB" and "HUGE_1GB" (hugetlb
+    #: pages of that size; the first is the default).
     config: frozenset[str] = frozenset()
     #: vm.overcommit_memory.
     overcommit: int = 0
+    #: The huge pages of 2 MiB that a program may count on; 0: there are none to be had, -1: that is not known.
+    huge_pages: int = 0
     #: uname -r and -m, for people.
     release: str = ""
     machine: str = ""

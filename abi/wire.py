@@ -191,6 +191,8 @@ OBJECT_REWRITE: Final = 8
 OBJECT_RESIZE: Final = 16
 #: Which of its pages are present is compared too: it is memory, not the cache of a file.
 OBJECT_RESIDENT: Final = 32
+#: It is emptied after a program that mapped it, which also gives up what was reserved for it.
+OBJECT_EMPTY: Final = 64
 
 #: Idents of the objects in layout records (`abi.trace`).
 IDENT_IMAGE: Final = 1

@@ -60,6 +60,9 @@ _COSTLY_SHARE: Final = 0.1
 #: How often a wild address is an edge of one of the executor's own VMAs.
 _FOREIGN_SHARE: Final = 0.02
 _VM_WRITE: Final = 2
+_VM_HUGETLB: Final = 0x400000
+#: Huge pages of the window that are aimed at.
+_HUGE_PAGES: Final = 8
 #: Limits that leave more than this are not reached.
 _MOST_ROOM: Final = 1 << 32
 
@@ -125,6 +128,7 @@ class Aim:
         "_files",
         "_foreign",
         "_getrandbits",
+        "_hugetlb",
         "_kept",
         "_kernel",
         "_obstacles",
@@ -166,6 +170,7 @@ class Aim:
             self._obstacles,
             self._others,
         ) = _descriptors(tuple((each.name, each.fd) for each in objects))
+        self._hugetlb = next((each.fd for each in objects if each.name == "hugetlb"), -1)
         self._foreign = tuple((vma.start, vma.end) for vma in run.space.vmas)
         self._kept = frozenset(start for start, _ in self._foreign if start >= self._window)
         self._vmas: list[Vma] | None = None
@@ -233,6 +238,14 @@ class Aim:
         if self.random() < 0.03:
             return self._window + self.pick((1, 2)) * PMD_SIZE - self.below(8) * PAGE
         return self._window + int(self.random() * (DENSE_PAGES // 2)) * PAGE
+
+    def huge_page(self) -> int:
+        """A boundary of huge pages in the window."""
+        return self._window + self.below(_HUGE_PAGES) * PMD_SIZE
+
+    def is_huge(self, vma: Vma) -> bool:
+        """Whether `vma` has huge pages of hugetlb."""
+        return vma.flags & _VM_HUGETLB != 0
 
     def vma(self) -> Vma | None:
         """One of the program's VMAs, if there is any."""
@@ -459,6 +472,10 @@ class Aim:
     def kernel(self) -> int:
         """A file of the kernel, under /sys or /proc."""
         return self.pick(self._kernel)
+
+    def hugetlb(self) -> int:
+        """The object of huge pages; a bad descriptor if there is none."""
+        return self._hugetlb
 
     def extra_flags(self) -> int:
         """Bits of mmap that modify; most often none."""

@@ -59,6 +59,7 @@ from abi.consts import (
 from abi.environment import Geometry, Object
 from fuzz import filing, process
 from fuzz.aim import Aim, Run, Steps
+from fuzz.huge import LAYING, USING
 from fuzz.latent import ASKING, BUILDING
 from fuzz.odds import SPECIAL_FLAGS
 from fuzz.statistics import Statistics
@@ -479,6 +480,7 @@ OPENINGS: Final[tuple[Recipe, ...]] = (
     *(map_some,) * 3,
     *BUILDING,
     *filing.MAPPING,
+    *LAYING,
 )
 SEQUELS: Final[tuple[Recipe, ...]] = (
     *(move_span,) * 8,
@@ -498,4 +500,5 @@ SEQUELS: Final[tuple[Recipe, ...]] = (
     *process.RECIPES,
     *ASKING,
     *filing.FOLLOWING,
+    *USING,
 )

@@ -102,8 +102,8 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "shmem-ineligible",
-            "if file is None or file.inode.shmem:",
-            "if file and file.inode.shmem:\n        return False\n    if file is None:",
+            "if file is None or file.inode.shmem or file.inode.huge:",
+            "if file and file.inode.shmem:\n        return False\n    if file is None or file.inode.huge:",
             "shared memory moves as one of several",
         ),
         (

@@ -23,8 +23,6 @@ from abi.consts import (
     MADV_POPULATE_READ,
     MADV_POPULATE_WRITE,
     MADV_SOFT_OFFLINE,
-    MAP_ANONYMOUS,
-    MAP_HUGETLB,
     MAP_LOCKED,
     MAP_POPULATE,
     PRCTL_NAMES,
@@ -33,9 +31,6 @@ from abi.consts import (
 
 #: They take a page of memory out of use for good when the caller has CAP_SYS_ADMIN.
 _POISON: Final = (MADV_HWPOISON, MADV_SOFT_OFFLINE)
-#: Not generated together with MAP_ANONYMOUS: huge pages come from a pool of the whole machine, so that the answer
-#: depends on what others hold, and hugetlb is outside the model. On a file it is an error like any other bit.
-EXCLUDED_ANONYMOUS: Final = MAP_HUGETLB
 #: An unknown advice that a poisoning one becomes.
 _UNKNOWN_ADVICE: Final = 0x100
 _INT: Final = 0xFFFFFFFF
@@ -69,9 +64,6 @@ def restrain(call: Call, unprivileged: bool = False) -> Call:
     elif isinstance(call, Setrlimit):
         if call.resource & _INT not in _RESOURCES:
             return replace(call, resource=_RESOURCES[call.resource % len(_RESOURCES)])
-    elif isinstance(call, Mmap) and call.flags & EXCLUDED_ANONYMOUS and call.flags & MAP_ANONYMOUS:
-        flags = call.flags & ~EXCLUDED_ANONYMOUS
-        return Mmap(call.addr, call.length, call.prot, flags, call.fd, call.offset)
     return call
 
 

@@ -18,10 +18,12 @@ from abi.consts import (
     MADV_HWPOISON,
     MADV_MERGEABLE,
     MAP_ANONYMOUS,
+    MAP_HUGETLB,
     MAP_PRIVATE,
     MPOL_BIND,
     MPOL_DEFAULT,
     PAGE,
+    PMD_SIZE,
     PROT_EXEC,
     PROT_NONE,
     PROT_READ,
@@ -30,7 +32,7 @@ from abi.consts import (
 from abi.environment import Environment, Geometry, InitialVma, Object
 from abi.trace import RECORD, unpack_layout
 from abi.wire import IDENT_IMAGE, IDENT_SHARED
-from kernel_bridge import maps
+from kernel_bridge import hugepages, maps
 from kernel_bridge.objects import Objects, file_system
 from kernel_bridge.process import BridgeError, Memory
 
@@ -44,6 +46,7 @@ _CAPABILITIES: Final = {
 _ADVICE: Final = {"KSM": MADV_MERGEABLE, "THP": MADV_HUGEPAGE, "MEMORY_FAILURE": MADV_HWPOISON}
 _UFFDS: Final = ("uffd0", "uffd1")
 _UNLIMITED: Final = (1 << 64) - 1
+_GIB: Final = 1 << 30
 
 
 def capabilities(pid: int) -> frozenset[str]:
@@ -124,6 +127,7 @@ def _read(
         capabilities=capabilities(pid),
         config=_config(probe),
         overcommit=_sysctl("vm/overcommit_memory"),
+        huge_pages=_huge_pages(probe),
         release=uname.release,
         machine=uname.machine,
     )
@@ -169,11 +173,26 @@ def _config(probe: Callable[[Call], int]) -> frozenset[str]:
         found.add("PKU")
     if probe(SetVmaName(0, 0, VMA_NAMES["a"])) == 0:
         found.add("ANON_VMA_NAME")
+    sizes = hugepages.sizes()
+    if hugepages.default_size() == PMD_SIZE // 1024 and PMD_SIZE // 1024 in sizes:
+        found.add("HUGE_2MB")
+    if _GIB // 1024 in sizes:
+        found.add("HUGE_1GB")
     if _shmem_huge():
         found.add("SHMEM_HUGE")
     if _meminfo("SwapTotal"):
         found.add("SWAP")
     return frozenset(found)
+
+
+def _huge_pages(probe: Callable[[Call], int]) -> int:
+    """The huge pages that a program may count on; a control group may keep it from what the machine has."""
+    pages = hugepages.share()
+    if pages > 0:
+        flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB
+        if probe(Mmap(0, PMD_SIZE, PROT_READ, flags, -1, 0)) < 0:
+            return -1
+    return pages
 
 
 def _shmem_huge() -> bool:

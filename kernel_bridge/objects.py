@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from abi import wire
-from abi.consts import FD_NAMES, PAGE
+from abi.consts import FD_NAMES, PAGE, PMD_SIZE
 from abi.environment import Object
 from abi.trace import file_tag
 from abi.wire import (
@@ -21,6 +21,7 @@ from abi.wire import (
     IDENT_DEVZERO,
     IDENT_EXT4,
     IDENT_FILE,
+    IDENT_HUGETLB,
     IDENT_MEMFD,
     IDENT_OVERLAY,
     IDENT_RAMFS,
@@ -42,6 +43,9 @@ FILE_SYSTEMS: Final = ("ext4", "xfs", "btrfs", "tmpfs")
 SHARED_MEMORY: Final = Path("/dev/shm")
 _MFD_EXEC: Final = 0x10
 _SHMEM: Final = ("tmpfs",)
+#: Size of the object of huge pages (bytes).
+HUGE_SIZE: Final = 4 * PMD_SIZE
+_MFD_HUGETLB: Final = 0x4 | 21 << 26
 #: Objects on a file system of their own: name -> ident. Each but ramfs has a second descriptor that only reads.
 _VOLUMES: Final = {
     "tmpfs": IDENT_TMPFS,
@@ -82,7 +86,9 @@ class Objects:
 
 def _flags(obj: Object) -> int:
     flags = wire.OBJECT_SHARED * obj.shared_only | wire.OBJECT_CONTENTS * obj.contents
-    if obj.writable and obj.fs in _SHMEM:
+    if obj.huge:
+        flags |= wire.OBJECT_EMPTY | wire.OBJECT_RESIZE
+    elif obj.writable and obj.fs in _SHMEM:
         flags |= wire.OBJECT_PUNCH | wire.OBJECT_RESIZE
     if obj.writable and obj.data:
         flags |= wire.OBJECT_REWRITE | wire.OBJECT_RESIZE
@@ -99,6 +105,7 @@ def open_objects(state: Callable[[], Path]) -> Objects:
     _open_volumes(objects)
     _open_proc(objects)
     _open_sysfs(objects)
+    _open_hugetlb(objects)
     return objects
 
 
@@ -141,8 +148,9 @@ def _add(
             max_bytes=_max_bytes(fd) if size else (1 << 63) - 1,
             data=data,
             contents=contents,
-            resident=fs in _SHMEM or fs == "devzero",
+            resident=fs in _SHMEM or fs in ("devzero", "hugetlbfs"),
             stacked=stacked,
+            huge=PMD_SIZE if fs == "hugetlbfs" else 0,
         )
     )
 
@@ -298,6 +306,16 @@ def _open_pipe(objects: Objects) -> None:
         return
     objects.other.append(write)
     _add(objects, "pipe", read, 0, "pipe", 0)
+
+
+def _open_hugetlb(objects: Objects) -> None:
+    try:
+        fd = memfd_create("vmadiff-huge", _MFD_HUGETLB)
+        os.ftruncate(fd, HUGE_SIZE)
+    except OSError as error:
+        objects.missing["hugetlb"] = f"memfd_create(MFD_HUGETLB): {error.strerror}"
+        return
+    _add(objects, "hugetlb", fd, IDENT_HUGETLB, "hugetlbfs", HUGE_SIZE)
 
 
 def file_system(fd: int) -> str:

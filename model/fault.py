@@ -18,10 +18,12 @@ from abi.consts import (
     WORD,
 )
 from abi.trace import written_tag
+from model import hugetlb
 from model.errors import SyscallError, Unmodelled
 from model.flags import (
     VM_ACCESS,
     VM_GROWSDOWN,
+    VM_HUGETLB,
     VM_IGNORE_MERGE,
     VM_IO,
     VM_LOCKED,
@@ -103,6 +105,8 @@ def _write(space: AddressSpace, page: int) -> None:
 
 def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
     """Make a page of `vma` present for such an access (mm/memory.c: handle_pte_fault()); TOUCH_*."""
+    if vma.flags & VM_HUGETLB:
+        return hugetlb.fault(space, vma, page, write=write)
     held = space.ptes.get(page, 0)
     if held == PTE_GUARD:
         return TOUCH_SIGSEGV

@@ -4,6 +4,7 @@ from errno import EBADF, EFBIG, EINVAL
 
 from abi.calls import Ftruncate
 from abi.consts import PAGE_SHIFT
+from model import hugetlb
 from model.errors import SyscallError
 from model.mapping import unmap_mapping
 from model.space import AddressSpace
@@ -26,6 +27,9 @@ def ftruncate(space: AddressSpace, call: Ftruncate) -> int:
     inode = file.inode
     if call.size > inode.max_bytes:
         raise SyscallError(EFBIG)  # fs/attr.c: inode_newsize_ok(): beyond the largest file
+    if inode.huge:
+        hugetlb.truncate(space, inode, call.size)
+        return 0
     pages = inode.pages
     inode.resize(call.size)
     if inode.pages < pages:

@@ -38,6 +38,7 @@ from abi.consts import (
     PAGE_SHIFT,
     WORD,
 )
+from model import hugetlb
 from model.errors import SyscallError, Unmodelled
 from model.fault import populate_strictly, prepare_anon_vma
 from model.flags import (
@@ -91,13 +92,15 @@ class Advised:
     """What one advice does to each VMA of the range.
 
     add, drop: VM_* it sets and clears; refused_on: VM_* that make it EINVAL; no_file: so does a file;
-    keeps: VMAs with one of these VM_* are left as they are; effect: what else it does;
-    needs: the change or the configuration ("KSM" ...) without which it is unknown; discards: what mseal forbids.
+    not_huge: of these, what does not count on hugetlb; keeps: VMAs with one of these VM_* are left as they are;
+    effect: what else it does; needs: the change or the configuration ("KSM" ...) without which it is unknown;
+    discards: what mseal forbids.
     """
 
     add: int = 0
     drop: int = 0
     refused_on: int = 0
+    not_huge: int = 0
     no_file: bool = False
     keeps: int = 0
     effect: Effect | None = None
@@ -167,7 +170,8 @@ def _advise(space: AddressSpace, row: Advised, vma: Vma, start: int, end: int) -
     flags = vma.flags
     if row.discards and flags & VM_SEALED and not flags & VM_WRITE and _seal_keeps(space, vma):
         raise SyscallError(EPERM)  # mseal(2): discarding sealed read-only anonymous memory
-    if flags & row.refused_on or (row.no_file and vma.file):
+    refused_on = row.refused_on & ~row.not_huge if flags & VM_HUGETLB else row.refused_on
+    if flags & refused_on or (row.no_file and vma.file):
         raise SyscallError(EINVAL)  # madvise(2): not for this kind of mapping
     if row.effect:
         row.effect(space, vma, start, end)
@@ -179,7 +183,9 @@ def _advise(space: AddressSpace, row: Advised, vma: Vma, start: int, end: int) -
         return vma.end
     try:
         return space.modify(vma, start, end, changed, vma.uffd).end
-    except SyscallError:
+    except SyscallError as error:
+        if error.errno != ENOMEM:
+            raise
         # mm/madvise.c: madvise_vma_behavior(): ENOMEM of a split is reported as EAGAIN
         raise SyscallError(EAGAIN) from None
 
@@ -211,6 +217,8 @@ def _populate(space: AddressSpace, start: int, end: int, *, write: bool) -> None
 
 def _dontneed(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """Guard regions stay, all other pages go (mm/madvise.c: madvise_dontneed_single_vma())."""
+    if vma.flags & VM_HUGETLB:
+        start, end = hugetlb.discarded(vma, start, end)
     space.clear_ptes(start, end, keep=PTE_GUARD)
     space.own_dropped |= vma.name is not None
 
@@ -242,6 +250,9 @@ def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
         raise SyscallError(EFBIG)  # fs/open.c: vfs_fallocate(): beyond the largest file
     if vma.file.own_area:
         raise SyscallError(EOPNOTSUPP)  # fs/open.c: vfs_fallocate(): ramfs cannot punch holes
+    if inode.huge:
+        hugetlb.punch(space, inode, offset, end - start)
+        return
     inode.drop(first, last)
     unmap_mapping(space, inode, first, last)
 
@@ -336,7 +347,9 @@ MADVISE: Final[dict[int, Advised]] = {
     MADV_HUGEPAGE: Advised(add=VM_HUGEPAGE, drop=VM_NOHUGEPAGE, needs="THP"),
     MADV_NOHUGEPAGE: Advised(add=VM_NOHUGEPAGE, drop=VM_HUGEPAGE, needs="THP"),
     MADV_DONTDUMP: Advised(add=VM_DONTDUMP),
-    MADV_DODUMP: Advised(drop=VM_DONTDUMP, refused_on=VM_SPECIAL | VM_DROPPABLE),
+    MADV_DODUMP: Advised(
+        drop=VM_DONTDUMP, refused_on=VM_SPECIAL | VM_DROPPABLE, not_huge=VM_SPECIAL
+    ),
     MADV_WIPEONFORK: Advised(add=VM_WIPEONFORK, refused_on=VM_SHARED, no_file=True, discards=True),
     MADV_KEEPONFORK: Advised(drop=VM_WIPEONFORK, refused_on=VM_DROPPABLE),
     MADV_COLD: Advised(effect=_nothing, refused_on=_LRU_REFUSES),

@@ -25,6 +25,8 @@ from abi.consts import (
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
+    MAP_HUGE_1GB,
+    MAP_HUGE_2MB,
     MAP_HUGETLB,
     MAP_LOCKED,
     MAP_NONBLOCK,
@@ -42,7 +44,8 @@ from abi.consts import (
     PROT_WRITE,
     WORD,
 )
-from model.errors import SyscallError, Unmodelled
+from model import hugetlb
+from model.errors import SyscallError
 from model.fault import populate
 from model.flags import (
     VM_ACCESS,
@@ -71,7 +74,6 @@ from model.profile import DROPPABLE
 from model.space import OVERCOMMIT_NEVER, AddressSpace, is_accountable, supports_mlock
 from model.vma import File, Vma
 
-_MAP_HUGE: Final = 0x3F << 26
 #: Flags that MAP_SHARED_VALIDATE knows (include/linux/mman.h: LEGACY_MAP_MASK).
 _LEGACY_FLAGS: Final = (
     MAP_SHARED
@@ -90,8 +92,8 @@ _LEGACY_FLAGS: Final = (
     | MAP_HUGETLB
     | MAP_32BIT
     | MAP_ABOVE4G
-    | 21 << 26  # MAP_HUGE_2MB
-    | 30 << 26  # MAP_HUGE_1GB
+    | MAP_HUGE_2MB
+    | MAP_HUGE_1GB
 )
 _MAX_LFS_FILESIZE: Final = (1 << 63) - 1
 
@@ -101,9 +103,9 @@ def mmap(space: AddressSpace, call: Mmap) -> int:
 
     Raises:
         SyscallError: with the errno of mmap(2).
-        Unmodelled: MAP_HUGETLB of anonymous memory.
+        Unmodelled: it depends on the huge pages of the whole machine.
     """
-    flags, offset = call.flags, call.offset
+    flags, offset, length = call.flags, call.offset, call.length
     if offset & PAGE - 1:
         raise SyscallError(EINVAL)  # mmap(2): the offset is not page-aligned
     file = None
@@ -111,14 +113,19 @@ def mmap(space: AddressSpace, call: Mmap) -> int:
         file = space.files.get(call.fd)
         if file is None:
             raise SyscallError(EBADF)  # mmap(2): no such descriptor
-        if flags & MAP_HUGETLB:
+        if file.inode.huge:
+            length = hugetlb.round_up(length, file.inode.huge)
+        elif flags & MAP_HUGETLB:
             # mm/mmap.c: ksys_mmap_pgoff(): MAP_HUGETLB of an ordinary file
             raise SyscallError(EINVAL)
     elif flags & MAP_HUGETLB:
-        raise Unmodelled("MAP_HUGETLB of anonymous memory")
-    if not call.length:
-        raise SyscallError(EINVAL)  # mmap(2): the length is 0
-    return map_object(space, file, call.addr, call.length, call.prot, flags, offset >> PAGE_SHIFT)
+        size = hugetlb.size_of(space, flags)
+        length = hugetlb.round_up(length, size)
+        file = hugetlb.new_file(length, size)
+    if not length:
+        # mmap(2): the length is 0, or wraps when it is rounded up to huge pages
+        raise SyscallError(EINVAL)
+    return map_object(space, file, call.addr, length, call.prot, flags, offset >> PAGE_SHIFT)
 
 
 def map_object(
@@ -134,6 +141,7 @@ def map_object(
 
     Raises:
         SyscallError: with an errno of mmap(2).
+        Unmodelled: it depends on the huge pages of the whole machine.
     """
     if flags & MAP_FIXED_NOREPLACE:
         flags |= MAP_FIXED
@@ -154,7 +162,8 @@ def map_object(
     else:
         vm_flags = _anonymous_flags(space, flags, vm_flags)
         pgoff = 0 if vm_flags & VM_SHARED else addr >> PAGE_SHIFT
-    if flags & MAP_NORESERVE and space.environment.overcommit != OVERCOMMIT_NEVER:
+    huge = file is not None and file.inode.huge > 0
+    if flags & MAP_NORESERVE and (huge or space.environment.overcommit != OVERCOMMIT_NEVER):
         vm_flags |= VM_NORESERVE
     _map_region(space, file, addr, length, vm_flags, pgoff)
     if vm_flags & VM_LOCKED or flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE:
@@ -258,7 +267,8 @@ def _map_region(
         replaced = sum(vma.end - vma.start for vma in space.vmas[low:high]) >> PAGE_SHIFT
     if not space.may_expand(vm_flags, pages - replaced):
         raise SyscallError(ENOMEM)  # mmap(2): RLIMIT_AS or RLIMIT_DATA; what was cut stays cut
-    if is_accountable(vm_flags):
+    huge = file is not None and file.inode.huge > 0
+    if is_accountable(vm_flags) and not huge:
         accounted = sum(v.end - v.start for v in space.vmas[low:high] if v.flags & VM_ACCOUNT)
         space.charge(pages - (accounted >> PAGE_SHIFT))
         vm_flags |= VM_ACCOUNT
@@ -279,6 +289,9 @@ def _map_region(
         anonymous = False
     vma = Vma(addr, end, vm_flags, file, pgoff, anonymous=anonymous)
     vma.flags = new_vma_flags(space, file, vm_flags)
+    if huge:
+        hugetlb.map_file(space, vma)
+        space.name_inode(vma)
     # What overlayfs maps is found after the attempt to merge (mm/vma.c: __mmap_new_file_vma()).
     mapped = None if stacked else space.merge_new(addr, end, vma)
     if mapped is None:

@@ -27,11 +27,13 @@ from abi.consts import (
     PAGE_SHIFT,
     WORD,
 )
+from model import hugetlb
 from model.errors import SyscallError
 from model.fault import populate
 from model.flags import (
     VM_ACCOUNT,
     VM_DONTEXPAND,
+    VM_HUGETLB,
     VM_LOCKED,
     VM_LOCKED_MASK,
     VM_MAYSHARE,
@@ -88,6 +90,9 @@ def mremap(space: AddressSpace, call: Mremap) -> int:
         raise SyscallError(EFAULT)  # mremap(2): nothing is mapped at the old address
     if vma.flags & VM_SEALED:
         raise SyscallError(EPERM)  # mseal(2): a sealed mapping is not remapped
+    if vma.flags & VM_HUGETLB:
+        lengths = hugetlb.round_move(vma, call.addr, old_len, new_len, call.new_addr)
+        old_len, new_len = lengths
     if PARAMS_BEFORE_LOOKUP not in changes:
         _check_target(space, call, old_len, new_len)
         _check_map_count_early(space, flags)
@@ -211,6 +216,8 @@ def _move_range(space: AddressSpace, start: int, length: int, flags: int, new_ad
         if vma.flags & VM_SEALED:
             # mseal(2): a sealed mapping is not remapped; those before it have moved
             raise SyscallError(EPERM)
+        if vma.flags & VM_HUGETLB:
+            size, _ = hugetlb.round_move(vma, addr, size, size, target)
         _check_vma(space, vma, addr, size, size, flags)
         moved_to = _remap_to(space, addr, size, size, flags, target)
         result = moved_to if result is None else result
@@ -227,7 +234,7 @@ def _multi_allowed(space: AddressSpace, vma: Vma) -> bool:
     if vma.flags & VM_UFFD:
         return False
     file = vma.file
-    if file is None or file.inode.shmem:
+    if file is None or file.inode.shmem or file.inode.huge:
         return True
     if file.thp_area:
         return MULTI_VMA_THP_AREA in space.changes
@@ -327,6 +334,7 @@ def _move_vma(
         dontunmap and DONTUNMAP_SPLITS_LOCKED in space.changes and bool(vma.flags & VM_LOCKED)
     )
     _check_map_count(space, pre_split=pre_split)
+    hugetlb.check_move(vma, addr, old_len)
     if pre_split:
         vma = space.cut_out(vma, addr, addr + old_len)
     if vma.flags & VM_ACCOUNT:

@@ -15,6 +15,7 @@ from abi.trace import (
 )
 from abi.wire import IDENT_IMAGE, IDENT_SHARED
 from model import flags as vm
+from model import hugetlb
 from model.flags import (
     VM_EXEC,
     VM_GROWSDOWN,
@@ -135,7 +136,10 @@ def _reading(space: AddressSpace, vma: Vma, page: int, filled: set[tuple[int, in
         return bad if vma.flags & VM_UFFD_MISSING else 0
     inode = vma.file.inode
     index = vma.page_offset(page << PAGE_SHIFT)
-    if kind != PTE_FILE:
+    if inode.huge:
+        if kind != PTE_FILE and not hugetlb.reads(space, vma, page, filled):
+            return bad
+    elif kind != PTE_FILE:
         if index >= inode.pages:
             return bad
         if inode.shmem:

@@ -41,6 +41,9 @@ def get_unmapped_area(
         # mm/mmap.c: __get_unmapped_area(): longer than the address space
         raise SyscallError(ENOMEM)
     if flags & MAP_FIXED:
+        if file and file.inode.huge and addr & file.inode.huge - 1:
+            # fs/hugetlbfs/inode.c: hugetlb_get_unmapped_area(): a fixed address inside a huge page
+            raise SyscallError(EINVAL)
         if addr > WORD - _MAX_ERRNO:
             # mm/mmap.c: __get_unmapped_area(): taken for an errno
             raise SyscallError(WORD + 1 - addr)
@@ -67,6 +70,8 @@ def _choose(
         return _topdown(space, addr, length, flags)
     if file.below:
         return _topdown(space, addr, length, flags)
+    if file.inode.huge:
+        return _huge_area(space, addr, length, flags, file.inode.huge)
     if file.inode.shmem or (file.zero and flags & MAP_SHARED):
         return _shmem_area(space, addr, length, pgoff, flags)
     if file.thp_area or file.zero:
@@ -100,6 +105,11 @@ def _thp_area(space: AddressSpace, addr: int, length: int, pgoff: int, flags: in
     return _topdown(space, addr, length, flags)
 
 
+def _huge_area(space: AddressSpace, hint: int, length: int, flags: int, size: int) -> int:
+    """Aligned to huge pages; so is the hint (fs/hugetlbfs/inode.c: hugetlb_get_unmapped_area())."""
+    return _topdown(space, hint + size - 1 & WORD & -size, length, flags, size - PAGE)
+
+
 def _shmem_area(space: AddressSpace, hint: int, length: int, pgoff: int, flags: int) -> int:
     """Aligned so that huge pages fit, where shmem may have them (mm/shmem.c: shmem_get_unmapped_area())."""
     addr = _topdown(space, hint, length, flags)
@@ -120,15 +130,15 @@ def _shmem_area(space: AddressSpace, hint: int, length: int, pgoff: int, flags: 
     return addr if aligned > space.environment.task_size - length else aligned
 
 
-def _topdown(space: AddressSpace, hint: int, length: int, flags: int) -> int:
-    """The hint if it is free, else the highest gap below mmap_base, else the lowest above TASK_UNMAPPED_BASE
-    (arch/x86/kernel/sys_x86_64.c: arch_get_unmapped_area_topdown())."""
+def _topdown(space: AddressSpace, hint: int, length: int, flags: int, mask: int = 0) -> int:
+    """The hint if it is free, else the highest gap below mmap_base, else the lowest above TASK_UNMAPPED_BASE; in a gap,
+    no bit of `mask` is set in the address (arch/x86/kernel/sys_x86_64.c: arch_get_unmapped_area_topdown())."""
     environment = space.environment
     task_size = environment.task_size
     if length > task_size:
         raise SyscallError(ENOMEM)  # longer than the address space
     if flags & MAP_32BIT:
-        return _bottomup(space, hint, length, flags)
+        return _bottomup(space, hint, length, flags, mask)
     addr = hint & -PAGE
     if addr and _hint_valid(task_size, addr, length) and _is_free(space, addr, length):
         return addr
@@ -136,11 +146,11 @@ def _topdown(space: AddressSpace, hint: int, length: int, flags: int) -> int:
     if addr > DEFAULT_MAP_WINDOW:
         high += task_size - DEFAULT_MAP_WINDOW
     low = max(1 << 32 if flags & MAP_ABOVE4G else PAGE, environment.mmap_min_addr)
-    found = _highest_gap(space, low, high, length)
-    return _bottomup(space, hint, length, flags) if found is None else found
+    found = _highest_gap(space, low, high, length, mask)
+    return _bottomup(space, hint, length, flags, mask) if found is None else found
 
 
-def _bottomup(space: AddressSpace, hint: int, length: int, flags: int) -> int:
+def _bottomup(space: AddressSpace, hint: int, length: int, flags: int, mask: int) -> int:
     """The hint if it is free, else the lowest gap (arch/x86/kernel/sys_x86_64.c: arch_get_unmapped_area())."""
     task_size = space.environment.task_size
     if flags & MAP_32BIT:
@@ -154,7 +164,7 @@ def _bottomup(space: AddressSpace, hint: int, length: int, flags: int) -> int:
         addr = hint + PAGE - 1 & WORD & -PAGE
         if end - length >= addr and _is_free(space, addr, length):
             return addr
-    return _lowest_gap(space, max(begin, space.environment.mmap_min_addr), end, length)
+    return _lowest_gap(space, max(begin, space.environment.mmap_min_addr), end, length, mask)
 
 
 def _hint_valid(task_size: int, addr: int, length: int) -> bool:
@@ -172,9 +182,13 @@ def _is_free(space: AddressSpace, addr: int, length: int) -> bool:
     return addr + length <= guard_start(space.vmas[index], space.environment.stack_guard_gap)
 
 
-def _highest_gap(space: AddressSpace, low: int, high: int, length: int) -> int | None:
-    """The address at the end of the highest gap of [low, high) that fits (mm/vma.c: unmapped_area_topdown())."""
+def _highest_gap(
+    space: AddressSpace, low: int, high: int, length: int, mask: int = 0
+) -> int | None:
+    """The address at the end of the highest gap of [low, high) that fits, with room to align
+    (mm/vma.c: unmapped_area_topdown())."""
     vmas = space.vmas
+    wanted, length = length, length + mask
     while True:
         index = bisect_left(space.starts, high)
         gap_end = high
@@ -183,21 +197,25 @@ def _highest_gap(space: AddressSpace, low: int, high: int, length: int) -> int |
                 return None
             index -= 1
             gap_end = min(vmas[index].start, high)
+        addr = gap_end - wanted
+        addr -= addr & mask
         if index == len(vmas):
-            return gap_end - length
+            return addr
         guard = guard_start(vmas[index], space.environment.stack_guard_gap)
         if guard >= gap_end:
-            return gap_end - length
+            return addr
         high = guard  # the stack above wants its guard gap: search again below it
 
 
-def _lowest_gap(space: AddressSpace, low: int, high: int, length: int) -> int:
-    """The address at the start of the lowest gap of [low, high) that fits (mm/vma.c: unmapped_area()).
+def _lowest_gap(space: AddressSpace, low: int, high: int, length: int, mask: int) -> int:
+    """The address at the start of the lowest gap of [low, high) that fits, with room to align
+    (mm/vma.c: unmapped_area()).
 
     Raises:
         SyscallError: ENOMEM, there is none.
     """
     vmas = space.vmas
+    length += mask
     index = space.find(low)
     gap_start = low
     if index < len(vmas) and vmas[index].start <= low:
@@ -208,8 +226,9 @@ def _lowest_gap(space: AddressSpace, low: int, high: int, length: int) -> int:
         gap_end = min(above.start, high) if above else high
         if gap_end - gap_start >= length:
             guard = guard_start(above, space.environment.stack_guard_gap) if above else high
-            if above is None or not above.flags & VM_GROWSDOWN or guard >= gap_start + length - 1:
-                return gap_start
+            addr = gap_start + (-gap_start & mask)
+            if above is None or not above.flags & VM_GROWSDOWN or guard >= addr + length - 1:
+                return addr
         if above is None:
             break
         gap_start = above.end

@@ -239,6 +239,7 @@ def _file(obj: Object, inodes: dict[int, Inode]) -> File:
         max_bytes=obj.max_bytes,
         data_pages=obj.data >> PAGE_SHIFT,
         contents=obj.contents,
+        huge=obj.huge,
     )
     if obj.ident:
         inode = inodes.setdefault(obj.ident, inode)

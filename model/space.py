@@ -5,7 +5,7 @@ gives each program its own.
 """
 
 from bisect import bisect_left, bisect_right
-from errno import ENOMEM, EPERM
+from errno import EINVAL, ENOMEM, EPERM
 from typing import Final
 
 from abi.consts import (
@@ -213,6 +213,12 @@ class AddressSpace:
         self.next_ident += 1
         return File(inode, unnamed=True)
 
+    def name_inode(self, vma: Vma) -> None:
+        """An object that the program makes gets its ident when it is mapped first."""
+        if vma.file and vma.file.inode.ident < 0:
+            vma.file.inode.ident = self.next_ident
+            self.next_ident += 1
+
     # Limits
 
     def may_expand(self, flags: int, pages: int) -> bool:
@@ -283,8 +289,14 @@ class AddressSpace:
         vma.record = None
 
     def split(self, index: int, addr: int) -> None:
-        """Cut a VMA at `addr`, which lies inside it: it keeps the lower part (mm/vma.c: __split_vma())."""
+        """Cut a VMA at `addr`, which lies inside it: it keeps the lower part (mm/vma.c: __split_vma()).
+
+        Raises:
+            SyscallError: EINVAL inside a huge page.
+        """
         lower = self.vmas[index]
+        if lower.flags & VM_HUGETLB and lower.file and addr & lower.file.inode.huge - 1:
+            raise SyscallError(EINVAL)  # mm/hugetlb.c: hugetlb_vm_op_split(): inside a huge page
         upper = lower.copy()
         upper.pgoff += addr - lower.start >> PAGE_SHIFT
         upper.start = addr

@@ -53,12 +53,18 @@ def uffd_register(space: AddressSpace, call: UffdRegister) -> int:
     if not vmas:
         # mm/userfaultfd.c: userfaultfd_register(): nothing is mapped there
         raise SyscallError(EINVAL)
+    if call.addr & _huge(vmas[0]):
+        # mm/userfaultfd.c: userfaultfd_register(): begins inside a huge page
+        raise SyscallError(EINVAL)
     for vma in vmas:
         if not _can_userfault(space, vma, modes):
             raise SyscallError(EINVAL)  # UFFDIO_REGISTER(2const): a mapping of an incompatible kind
         if not vma.flags & VM_MAYWRITE:
             # mm/userfaultfd.c: userfaultfd_register(): a read-only shared file
             raise SyscallError(EPERM)
+        if end <= vma.end and end & _huge(vma):
+            # mm/userfaultfd.c: userfaultfd_register(): ends inside a huge page
+            raise SyscallError(EINVAL)
         if vma.uffd and vma.uffd != fd:
             # UFFDIO_REGISTER(2const): registered with another userfaultfd
             raise SyscallError(EBUSY)
@@ -85,6 +91,9 @@ def uffd_unregister(space: AddressSpace, call: UffdUnregister) -> int:
     vmas = space.between(call.addr, end)
     if not vmas:
         # mm/userfaultfd.c: userfaultfd_unregister(): nothing is mapped there
+        raise SyscallError(EINVAL)
+    if call.addr & _huge(vmas[0]):
+        # mm/userfaultfd.c: userfaultfd_unregister(): begins inside a huge page
         raise SyscallError(EINVAL)
     for vma in vmas:
         if vma.uffd and vma.uffd != fd and UFFD_UNREGISTER_CHECKS_OWNER in space.changes:
@@ -119,11 +128,18 @@ def _range_end(space: AddressSpace, start: int, length: int) -> int:
     return start + length
 
 
+def _huge(vma: Vma) -> int:
+    """The bits of an address inside one of its huge pages; 0 without them."""
+    return vma.file.inode.huge - 1 if vma.flags & VM_HUGETLB and vma.file else 0
+
+
 def _can_userfault(space: AddressSpace, vma: Vma, modes: int) -> bool:
     """This kind of memory can be registered so (include/linux/userfaultfd_k.h: vma_can_userfault())."""
     if vma.flags & VM_DROPPABLE and UFFD_REJECTS_DROPPABLE in space.changes:
         return False
-    if vma.flags & VM_SPECIAL and not vma.flags & VM_HUGETLB:
+    if vma.flags & VM_HUGETLB:
+        return True
+    if vma.flags & VM_SPECIAL:
         return False
     shmem = vma.file is not None and vma.file.inode.shmem
     return shmem or (vma.anonymous and not modes & VM_UFFD_MINOR)

@@ -27,6 +27,8 @@ class Inode:
     data_pages: how many pages begin with a tag before any program; words: the first words of pages that were written to
     or dropped since. contents: whether its contents are compared; resident: whether the presence of its pages is, too;
     reclaimed: MADV_PAGEOUT may have taken pages of another file.
+    huge: the size of its pages where they are huge pages (bytes), else 0: then `cached` counts in them, and so does
+    `reserved`, those that are set aside for it.
     """
 
     __slots__ = (
@@ -35,10 +37,12 @@ class Inode:
         "contents",
         "data_pages",
         "dirty",
+        "huge",
         "ident",
         "max_bytes",
         "pages",
         "reclaimed",
+        "reserved",
         "resident",
         "shmem",
         "tail",
@@ -54,14 +58,17 @@ class Inode:
         max_bytes: int,
         data_pages: int = 0,
         contents: bool = True,
+        huge: int = 0,
     ) -> None:
         self.ident = ident
+        self.huge = huge
+        self.reserved: set[int] = set()
         self.pages = pages
         self.shmem = shmem
         self.max_bytes = max_bytes
         self.data_pages = data_pages
         self.contents = contents
-        self.resident = shmem
+        self.resident = shmem or huge > 0
         self.tail = 0
         self.reclaimed = False
         self.cached: set[int] = set()
@@ -98,6 +105,7 @@ class Inode:
     def reset(self) -> None:
         """As before any program: what has data is cached, for it was written."""
         self.pages, self.tail = self._initial_size
+        self.reserved.clear()
         self.cached.clear()
         self.dirty.clear()
         self.words.clear()

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any, Final
 
-from abi.consts import FD_NAMES, PAGE
+from abi.consts import FD_NAMES, PAGE, PMD_SIZE
 from abi.environment import Environment, Geometry, InitialVma, Object
 from abi.trace import (
     NAME_FILE,
@@ -19,6 +19,7 @@ from abi.wire import (
     IDENT_DEVZERO,
     IDENT_EXT4,
     IDENT_FILE,
+    IDENT_HUGETLB,
     IDENT_IMAGE,
     IDENT_MEMFD,
     IDENT_OVERLAY,
@@ -82,6 +83,7 @@ OBJECTS: Final = (
     _object("ramfs", IDENT_RAMFS, "ramfs", FILE_PAGES, **_FILLED),
     _object("proc", 0, "proc", writable=False, noexec=True),
     _object("sysfs", IDENT_SYSFS, "sysfs", 1000, writable=False, noexec=True, contents=False),
+    _object("hugetlb", IDENT_HUGETLB, "hugetlbfs", 4 * 512, huge=PMD_SIZE, resident=True),
     _object("pipe", 0, "pipe", writable=False, noexec=True),
     _object("uffd0", 0, "uffd", writable=False, noexec=True),
     _object("uffd1", 0, "uffd", writable=False, noexec=True),
@@ -101,7 +103,8 @@ ENVIRONMENT: Final = Environment(
     start_brk=IMAGE.end,
     brk=IMAGE.end,
     start_stack=0x7FFF_FFFF_EFF0,
-    config=frozenset(("KSM", "THP")),
+    config=frozenset(("KSM", "THP", "HUGE_2MB", "HUGE_1GB")),
+    huge_pages=16,
     release="0.0.0-drawn",
     machine="x86_64",
 )

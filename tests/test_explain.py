@@ -69,7 +69,9 @@ def test_explaining_is_not_another_run() -> None:
 def test_the_trace_function_is_put_back() -> None:
     before = sys.gettrace()
     rules("munmap(W+0, 0)")
-    program = Drawing(".").program("mmap(NULL, 1p, 0, MAP_ANONYMOUS|MAP_HUGETLB, -1, 0)")
+    program = Drawing(".").program(
+        "mmap(NULL, 16400p, 0, MAP_SHARED|MAP_ANONYMOUS|MAP_HUGETLB, -1, 0)"
+    )
     with pytest.raises(Unmodelled):
         list(explain(MODEL, program))
     assert sys.gettrace() is before

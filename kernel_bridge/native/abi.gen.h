@@ -9,7 +9,7 @@
 #include <linux/types.h>
 #include <linux/userfaultfd.h>
 
-#define ABI_HASH 0x6233d9f55e5b92d7ULL
+#define ABI_HASH 0x5191187e7f26330aULL
 
 /* The calls: opcode, name, arguments. Those of the first list are system calls. */
 #define ABI_SYSCALLS(X) \
@@ -184,6 +184,7 @@ enum abi_start {
 #define ABI_OBJECT_REWRITE 0x8
 #define ABI_OBJECT_RESIZE 0x10
 #define ABI_OBJECT_RESIDENT 0x20
+#define ABI_OBJECT_EMPTY 0x40
 #define ABI_IDENT_IMAGE 0x1
 #define ABI_IDENT_SHARED 0x2
 #define ABI_IDENT_MEMFD 0x3
@@ -368,6 +369,12 @@ _Static_assert((MAP_SYNC) == 0x80000, "MAP_SYNC");
 #endif
 #ifdef MAP_FIXED_NOREPLACE
 _Static_assert((MAP_FIXED_NOREPLACE) == 0x100000, "MAP_FIXED_NOREPLACE");
+#endif
+#ifdef MAP_HUGE_2MB
+_Static_assert((MAP_HUGE_2MB) == 0x54000000, "MAP_HUGE_2MB");
+#endif
+#ifdef MAP_HUGE_1GB
+_Static_assert((MAP_HUGE_1GB) == 0x78000000, "MAP_HUGE_1GB");
 #endif
 #ifdef MREMAP_MAYMOVE
 _Static_assert((MREMAP_MAYMOVE) == 0x1, "MREMAP_MAYMOVE");

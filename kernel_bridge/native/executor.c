@@ -321,8 +321,7 @@ static void rewrite(const struct abi_object *object)
 	}
 }
 
-/* Give the objects that a program may have changed their size and their data again. */
-static void restore_objects(void)
+void restore_objects(void)
 {
 	const struct abi_object *object = SHARED(OBJECTS);
 	u64 mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
@@ -332,7 +331,9 @@ static void restore_objects(void)
 		u64 seen = CTL(SEEN) >> object->ident & 1;
 		u64 changed = seen & CTL(CHANGED) >> object->ident;
 
-		if (resized)
+		if (object->flags & ABI_OBJECT_EMPTY && (seen || resized))
+			sys(ftruncate, object->fd, 0);
+		if (resized || (object->flags & ABI_OBJECT_EMPTY && seen))
 			sys(ftruncate, object->fd, object->size);
 		if (object->flags & ABI_OBJECT_PUNCH && (seen || resized))
 			sys(fallocate, object->fd, mode, object->data, 1ULL << 40);

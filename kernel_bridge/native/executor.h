@@ -25,6 +25,8 @@ void *memcpy(void *to, const void *from, unsigned long n);
 int touch_word(u64 addr, u64 write, u64 tag);
 /* Catch what a touch may raise. */
 void catch_signals(void);
+/* Give the objects that a program may have changed their size and their data again. */
+void restore_objects(void);
 /* Go on with a batch, or wait for one. */
 void serve(void) __attribute__((noreturn));
 

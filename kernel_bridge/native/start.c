@@ -225,7 +225,8 @@ static void learn_idents(void)
 
 		if (!object->ident || table[object->ident].ino)
 			continue;
-		at = sys(mmap, 0, length, PROT_READ, type, object->fd, 0);
+		/* Huge pages are not reserved just for that. */
+		at = sys(mmap, 0, length, PROT_READ, type | MAP_NORESERVE, object->fd, 0);
 		if (at < 0 && at > -4096)
 			fail(START_PLACES, at);
 		err = layout_learn(at, object->ident);
@@ -273,6 +274,12 @@ static void __attribute__((noreturn, used)) on_own_stack(void)
 {
 	CTL(TASK_SIZE) = sys(munmap, 1ULL << 47, ABI_PAGE) ? ADDRESSES_47 : ADDRESSES_56;
 	CTL(BRK) = sys(brk, 0);
+	if (!CTL(RECYCLES)) {
+		/* Another process may have died with them changed. */
+		CTL(SEEN) = CTL(CHANGED) = ~0ULL;
+		CTL(RESIZED) = ~0ULL;
+		restore_objects();
+	}
 	unmap_others();
 	if (CTL(PROTECT))
 		protect();

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from abi.calls import Call, Madvise, Mmap, Mprotect, Mremap, Munmap, Program
-from abi.consts import MAP_ANONYMOUS, MAP_FIXED, MAP_HUGETLB, MAP_PRIVATE, PAGE, WORD
+from abi.consts import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PAGE, WORD
 from abi.environment import Environment, Geometry, Object
 from abi.program import format_program, parse
 from fuzz.aim import Aim
@@ -141,7 +141,7 @@ def test_harm_is_taken_out_of_the_base(
     new_run: NewRun, geometry: Geometry, objects: Objects
 ) -> None:
     w = geometry.window
-    flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_HUGETLB
+    flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
     base: Program = (Mmap(w, PAGE, 3, flags, -1, 0), Madvise(w, PAGE, 100 | 1 << 40))
     for seed in range(100):
         for program in (
@@ -151,8 +151,6 @@ def test_harm_is_taken_out_of_the_base(
             for call in program:
                 if isinstance(call, Madvise):
                     assert call.advice & 0xFFFFFFFF not in (100, 101)
-                elif isinstance(call, Mmap) and call.flags & MAP_ANONYMOUS:
-                    assert not call.flags & MAP_HUGETLB
 
 
 def test_nothing_has_mutants_and_long_programs_stay_bounded(

@@ -10,7 +10,6 @@ from abi.consts import (
     MADV_SOFT_OFFLINE,
     MAP_ANONYMOUS,
     MAP_FIXED,
-    MAP_HUGETLB,
     MAP_LOCKED,
     MAP_POPULATE,
     MAP_PRIVATE,
@@ -32,13 +31,6 @@ def test_poisoning_becomes_an_unknown_advice(advice: int, high: int) -> None:
     assert call.advice & 0xFFFFFFFF in (356, 357)
     poison = Madvise(PAGE, PAGE, advice | high)
     assert restrain(poison, unprivileged=True) == poison
-
-
-def test_anonymous_huge_pages_are_left_out() -> None:
-    call = Mmap(PAGE, PAGE, 0, ANON | MAP_HUGETLB, -1, 0)
-    assert restrain(call) == Mmap(PAGE, PAGE, 0, ANON, -1, 0)
-    on_a_file = Mmap(PAGE, PAGE, 0, MAP_PRIVATE | MAP_HUGETLB, 12, 0)
-    assert restrain(on_a_file) == on_a_file
 
 
 @pytest.mark.parametrize(

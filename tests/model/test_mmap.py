@@ -160,12 +160,6 @@ def test_mmap_is_refused(call: str, errno: str) -> None:
     play("rr", call, errno, "rr")
 
 
-def test_huge_pages_of_anonymous_memory_are_not_modelled() -> None:
-    drawing = Drawing(".")
-    with pytest.raises(Unmodelled, match="MAP_HUGETLB"):
-        drawing.do("mmap(NULL, 1p, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_HUGETLB, -1, 0)")
-
-
 def test_sync_of_a_file_that_is_not_dax_fails_when_the_place_is_already_cleared() -> None:
     flags = "MAP_SHARED_VALIDATE|MAP_SYNC|MAP_FIXED"
     play("wwww", f"mmap(W+1, 2p, PROT_READ, {flags}, file, 0)", "ENOTSUP", "w..w")
