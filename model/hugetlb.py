@@ -61,7 +61,7 @@ def new_file(length: int, size: int) -> File:
     """The object behind anonymous memory in huge pages, shared or private (fs/hugetlbfs/inode.c: hugetlb_file_setup()).
     It gets its ident when it is mapped."""
     inode = Inode(-1, length >> PAGE_SHIFT, shmem=False, max_bytes=(1 << 63) - 1, huge=size)
-    return File(inode)
+    return File(inode, late=True)
 
 
 def map_file(space: AddressSpace, vma: Vma) -> None:
