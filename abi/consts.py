@@ -82,6 +82,11 @@ UFFDIO_REGISTER_MODE_MINOR: Final = 4
 UFFDIO_WRITEPROTECT_MODE_WP: Final = 1
 UFFDIO_WRITEPROTECT_MODE_DONTWAKE: Final = 2
 
+UFFD_EVENT_FORK: Final = 0x13
+UFFD_EVENT_REMAP: Final = 0x14
+UFFD_EVENT_REMOVE: Final = 0x15
+UFFD_EVENT_UNMAP: Final = 0x16
+
 MLOCK_ONFAULT: Final = 1
 MCL_CURRENT: Final = 1
 MCL_FUTURE: Final = 2
@@ -168,6 +173,7 @@ POLICY_NAMES: Final = {
     for name, value in _names("MPOL_").items()
     if not name.startswith(("MPOL_F_", "MPOL_MF_"))
 }
+UFFD_EVENT_NAMES: Final = _names("UFFD_EVENT_")
 BIND_NAMES: Final = _names("MPOL_MF_")
 SHM_NAMES: Final = _names("SHM_")
 #: Names for set_vma_name: none, two good ones, one with a forbidden character, one that is too long.

@@ -48,6 +48,7 @@ SYSCALLS: Final = (
 )  # fmt: skip
 _UAPI_PREFIXES: Final = (
     "PROT_", "MAP_", "MREMAP_", "MADV_", "UFFDIO_REGISTER_MODE_", "UFFDIO_WRITEPROTECT_MODE_",
+    "UFFD_EVENT_",
     "MLOCK_", "MCL_", "MS_", "PR_SET_", "RLIMIT_", "MPOL_", "SHM_",
 )  # fmt: skip
 _WIRE_PREFIXES: Final = (

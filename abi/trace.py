@@ -34,7 +34,8 @@ SECTION_COUNTERS: Final = 2
 SECTION_PAGES: Final = 4
 #: userfaultfd events: a count, then an EVENT each, in the order in which they came.
 SECTION_EVENTS: Final = 8
-#: A fork's child: a count and its records, then its contents as in SECTION_CONTENTS.
+#: A fork's child: a count and its records, where there is SECTION_FLAGS its VmFlags, its COUNTERS, then its contents as
+#: in SECTION_CONTENTS.
 SECTION_CHILD: Final = 16
 #: What reading gives: a count, then an ENTRY for each page that cannot be read (TOUCH_*) or does not read as zero.
 SECTION_CONTENTS: Final = 32
@@ -144,9 +145,12 @@ Layout = tuple[Mapping, ...]
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """What a fork's child sees: its layout, and the pages that do not read as zero: number, entry."""
+    """What a fork's child sees: its layout, its VmFlags where they were observed, its counters, and the pages that do
+    not read as zero: number, entry."""
 
     layout: Layout
+    flags: tuple[int, ...] | None
+    counters: tuple[int, ...]
     contents: tuple[tuple[int, int], ...]
 
 
@@ -212,6 +216,9 @@ class _Reader:
     def entries(self) -> tuple[tuple[int, int], ...]:
         return tuple((page, entry) for page, entry in self.rows(ENTRY))
 
+    def words(self, count: int) -> tuple[int, ...]:
+        return tuple(word for (word,) in COUNT.iter_unpack(self.take(count * COUNT.size)))
+
     def layout(self, count: int) -> Layout:
         return unpack_layout(self.take(count * RECORD.size))
 
@@ -234,7 +241,7 @@ def _step(reader: _Reader, layout: Layout) -> Step:
     flags = counters = pages = contents = child = None
     events: tuple[tuple[int, ...], ...] = ()
     if sections & SECTION_FLAGS:
-        flags = tuple(word for (word,) in COUNT.iter_unpack(reader.take(len(layout) * COUNT.size)))
+        flags = reader.words(len(layout))
     if sections & SECTION_COUNTERS:
         counters = COUNTERS.unpack(reader.take(COUNTERS.size))
     if sections & SECTION_PAGES:
@@ -243,7 +250,12 @@ def _step(reader: _Reader, layout: Layout) -> Step:
         events = reader.rows(EVENT)
     if sections & SECTION_CHILD:
         (records,) = COUNT.unpack(reader.take(COUNT.size))
-        child = Child(reader.layout(records), reader.entries())
+        child = Child(
+            reader.layout(records),
+            reader.words(records) if sections & SECTION_FLAGS else None,
+            COUNTERS.unpack(reader.take(COUNTERS.size)),
+            reader.entries(),
+        )
     if sections & SECTION_CONTENTS:
         contents = reader.entries()
     inconsistent = sections & ~(INCONSISTENT_SIZE - 1)

@@ -32,7 +32,9 @@ AREAS: Final[dict[str, tuple[int, int]]] = {
     "objects": (0x37000, PAGE),
     "pagemap": (0x38000, 0x8000),
     "programs": (0x40000, 0x100000),
-    "results": (0x140000, SHARED_SIZE - 0x140000),
+    "events": (0x140000, 0x8000),
+    "child": (0x148000, 0x18000),
+    "results": (0x160000, SHARED_SIZE - 0x160000),
 }
 
 #: The words of the control page, in order. What the parent writes before a start comes first.
@@ -56,6 +58,8 @@ CONTROL: Final = (
     "sealed",  # errno of mseal on its own VMAs, 0 if they are sealed
     "uffd0",  # errno that kept userfaultfd 16 from being, 0 if it is there
     "uffd1",
+    "uffd2",
+    "uffd2_forks",  # 1: it reports forks, which needs CAP_SYS_PTRACE
     "task_size",
     "brk",
     "base_count",  # records in the baseline area; 0: the next start sets it
@@ -105,6 +109,10 @@ CONTROL: Final = (
     "saw_prctl",  # 1: the program may have changed what applies to all of the process
     "last_count",
     "ident_overflow",
+    "events",  # events of the call that runs, in the events area
+    "armed",  # 1: the program has registered memory with uffd2
+    "reader_pid",  # the process that reads uffd2, 0 for none
+    "child",  # bytes in the child area; -errno if the child could not report
 )
 
 REQUEST_RUN: Final = 1
@@ -136,6 +144,7 @@ START_STEPS: Final = (
     "a restart found another VmSize, VmData or VmLck than the first start",
     "a malformed request",
     "its shared memory was replaced",
+    "the reader of its userfaultfd's events is gone",
 )
 START_NAMES: Final = (
     "NONE",
@@ -152,6 +161,7 @@ START_NAMES: Final = (
     "COUNTERS",
     "REQUEST",
     "REPLACED",
+    "READER",
 )
 
 #: A result: offset and length of its trace in the results area (bytes), RESULT_* status, DIRTY_* reason.
@@ -231,6 +241,9 @@ FD_STATM: Final = 6
 FD_STATUS: Final = 7
 FD_SMAPS: Final = 8
 FD_PAGEMAP: Final = 9
+#: Its end, and its reader's, of the socket between them.
+FD_READER: Final = 62
+FD_READER_END: Final = 63
 
 #: Exit statuses: after a signal outside a touch; without shared memory; otherwise EXIT_START + START_*.
 EXIT_SHARED: Final = 98

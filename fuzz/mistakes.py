@@ -296,7 +296,7 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "page-tables-stay",
-            "space.move_ptes(addr, addr + old_len, new_addr)",
+            "space.move_ptes(addr, addr + old_len, new_addr, unprotect=forgets)",
             "space.clear_ptes(addr, addr + old_len)",
             "pages and guard regions move with their VMA",
         ),
@@ -956,8 +956,8 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "dontneed-clears-guards",
-            "space.clear_ptes(start, end, keep=PTE_GUARD)",
-            "space.clear_ptes(start, end)",
+            "    space.zap(vma, start, end)\n    space.own_dropped",
+            "    space.clear_ptes(start, end)\n    space.own_dropped",
             "guard regions outlive MADV_DONTNEED",
         ),
         (
@@ -1022,8 +1022,8 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "write-over-read-stays-unfaulted",
-            "        if private_write:\n            prepare_anon_vma(space, vma)\n",
-            "        if private_write:\n",
+            "    prepare_anon_vma(space, vma)\n    if kind == PTE_FILE:",
+            "    if kind == PTE_FILE:",
             "a write to a page that was only read makes the VMA faulted",
         ),
         (
@@ -1191,9 +1191,33 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "unregister-keeps-other-modes",
-            "flags = vma.flags & ~VM_UFFD\n",
-            "flags = vma.flags & ~VM_UFFD_MISSING\n",
+            "vma.flags & ~VM_UFFD, 0)",
+            "vma.flags & ~VM_UFFD_MISSING, 0)",
             "unregistering ends every mode",
+        ),
+        (
+            "writeprotect-no-markers",
+            "if not vma.anonymous or vma.uffd == EVENT_UFFD:",
+            "if vma.uffd == EVENT_UFFD:",
+            "pages of a file that are not there are write-protected too",
+        ),
+        (
+            "writeprotect-of-own-only",
+            "if not vma.flags & VM_UFFD_WP:",
+            "if not vma.flags & VM_UFFD_WP or vma.uffd != call.fd:",
+            "any userfaultfd write-protects what another one has registered",
+        ),
+        (
+            "writeprotect-takes-guards",
+            "if ptes[page] & PTE_KIND != PTE_GUARD:",
+            "if ptes[page]:",
+            "guard regions are not write-protected",
+        ),
+        (
+            "unregister-keeps-protection",
+            "            if vma.flags & VM_UFFD_WP:\n",
+            "            if vma.flags & VM_UFFD_MINOR:\n",
+            "unregistering ends the write protection of pages",
         ),
     ),
     *_in(
@@ -1318,6 +1342,105 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
             "    if vma.file.own_area:",
             "    if vma.file.zero:",
             "ramfs cannot punch holes",
+        ),
+    ),
+    *_in(
+        "model/mremap.py",
+        (
+            "move-keeps-write-protection",
+            "unprotect=forgets)",
+            "unprotect=False)",
+            "pages that leave their registration are not write-protected any more",
+        ),
+        (
+            "move-forgets-event-uffd",
+            "forgets = new.uffd not in (0, EVENT_UFFD)",
+            "forgets = new.uffd != 0",
+            "a userfaultfd that hears of moves keeps what moves registered",
+        ),
+        (
+            "remap-event-before-target",
+            "space.events.insert(reported, event)",
+            "space.events.insert(0, event)",
+            "a move is reported after the unmapping of its target",
+        ),
+    ),
+    *_in(
+        "model/space.py",
+        (
+            "unmap-event-per-vma",
+            "                notify = False\n",
+            "",
+            "one event tells of an unmapping, however many VMAs it takes",
+        ),
+        (
+            "unmap-event-of-the-vma",
+            "(UFFD_EVENT_UNMAP, vma.uffd, start, end, 0)",
+            "(UFFD_EVENT_UNMAP, vma.uffd, vma.start, vma.end, 0)",
+            "the event of an unmapping tells the whole range",
+        ),
+        (
+            "zap-drops-write-protection",
+            "if held & PTE_WP and armed and not vma.anonymous:",
+            "if held & PTE_WP and armed and vma.anonymous:",
+            "pages of a file stay write-protected when they are dropped",
+        ),
+    ),
+    *_in(
+        "model/madvise.py",
+        (
+            "free-reports-nothing",
+            "    _report_remove(space, vma, start, end)\n    if not vma.anonymous:",
+            "    if not vma.anonymous:",
+            "MADV_FREE is reported as MADV_DONTNEED is, even where it then fails",
+        ),
+    ),
+    *_in(
+        "model/fault.py",
+        (
+            "marker-written-through",
+            "return TOUCH_SIGBUS if write else outcome",
+            "return outcome",
+            "a page that was write-protected before it was there cannot be written to",
+        ),
+        (
+            "zero-page-stays-protected",
+            "    elif held & PTE_ZERO:\n        space.ptes[page] = PTE_ANON\n    else",
+            "    else",
+            "the copy of a zero page loses the mark of a write protection that is over",
+        ),
+    ),
+    *_in(
+        "model/fork.py",
+        (
+            "child-locked",
+            "        vma.flags &= ~VM_LOCKED_MASK\n",
+            "",
+            "nothing is locked in a child",
+        ),
+        (
+            "child-gets-all",
+            "if not vma.flags & VM_DONTCOPY]",
+            "if vma.end]",
+            "a child does not get memory advised MADV_DONTFORK",
+        ),
+        (
+            "child-sees-wiped",
+            "if not vma.flags & VM_WIPEONFORK and",
+            "if",
+            "a child finds memory advised MADV_WIPEONFORK empty",
+        ),
+        (
+            "child-registered",
+            "            vma.uffd = 0\n",
+            "            vma.flags |= VM_UFFD\n",
+            "a child's memory is not registered",
+        ),
+        (
+            "child-leaves-cache",
+            "        inode.cached.add(index)\n",
+            "        pass\n",
+            "what a child reads of shared memory is in the page cache",
         ),
     ),
 )

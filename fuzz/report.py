@@ -8,10 +8,24 @@ from abi.calls import Brk, Call, Kind, Mmap, Mremap, ProcessMadvise, Program, Sh
 from abi.consts import PAGE
 from abi.environment import Environment, Geometry
 from abi.program import format_address, format_call, format_word
-from abi.trace import FIRST_NEW_IDENT, Layout, Mapping, Step, describe
+from abi.trace import (
+    COUNTER_NAMES,
+    FIRST_NEW_IDENT,
+    Child,
+    Layout,
+    Mapping,
+    Step,
+    describe,
+)
 from fuzz.compare import Divergence
 from fuzz.drawing import describe_object, draw
-from fuzz.triage import flag_names, inconsistencies, named_counters, page_word
+from fuzz.triage import (
+    event_name,
+    flag_names,
+    inconsistencies,
+    named_counters,
+    page_word,
+)
 
 #: Calls whose result is an address.
 _ADDRESS_GIVING: Final = (Mmap, Mremap, Brk, Shmat)
@@ -80,10 +94,13 @@ def difference_lines(divergence: Divergence, environment: Environment) -> list[s
             for child in (ours.child, theirs.child)
         )
         rows = [("mapping", one, other) for one, other in zip_longest(*sides, fillvalue="none")]
+        rows += _child_rows(ours.child, theirs.child, environment)
         rows += _page_rows(ours.child.contents, theirs.child.contents, environment)
     elif divergence.field == "events":
         pairs = zip_longest(ours.events, theirs.events)
-        rows = [("event", _event(one), _event(other)) for one, other in pairs]
+        rows = [
+            ("event", _event(one, environment), _event(other, environment)) for one, other in pairs
+        ]
     lines = [f"{divergence.field} that differ (- model, + kernel)"] if rows else []
     for name, our, their in rows:
         if our != their:
@@ -113,8 +130,28 @@ def _entry(entry: int | None) -> str:
     )
 
 
-def _event(event: tuple[int, ...] | None) -> str:
-    return "none" if event is None else " ".join(f"{word:#x}" for word in event)
+def _event(event: tuple[int, ...] | None, environment: Environment) -> str:
+    if event is None:
+        return "none"
+    kind, fd, *rest = event
+    return " ".join(
+        [
+            format_word(fd, Kind.FD, environment.geometry),
+            event_name(kind),
+            *(format_address(word, environment.geometry) for word in rest),
+        ]
+    )
+
+
+def _child_rows(ours: Child, theirs: Child, environment: Environment) -> list[tuple[str, str, str]]:
+    """VmFlags and counters of a fork's child."""
+    names = [format_address(m.start, environment.geometry) for m in ours.layout]
+    flags = ([" ".join(flag_names(w)) for w in child.flags or ()] for child in (ours, theirs))
+    counters = (map(str, child.counters) for child in (ours, theirs))
+    return [
+        *zip(names, *flags, strict=False),
+        *zip(COUNTER_NAMES, *counters, strict=False),
+    ]
 
 
 def layout_lines(divergence: Divergence, environment: Environment) -> list[str]:
@@ -192,7 +229,8 @@ def step_json(step: Step) -> dict[str, Any]:
             data[name] = _pages_json(entries)
     if step.child is not None:
         data["child"] = {
-            "layout": _layout_json(step.child.layout, None),
+            "layout": _layout_json(step.child.layout, step.child.flags),
+            "counters": dict(zip(COUNTER_NAMES, step.child.counters, strict=True)),
             "contents": _pages_json(step.child.contents),
         }
     return data

@@ -49,6 +49,7 @@ from abi.consts import (
     SHM_NAMES,
     TOUCH_SIGBUS,
     TOUCH_SIGSEGV,
+    UFFD_EVENT_NAMES,
     UFFD_MODE_NAMES,
     UFFD_WP_MODE_NAMES,
     VMA_NAMES,
@@ -202,7 +203,13 @@ def _pages_difference(
 
 
 def _events(step: Step) -> str:
-    return " ".join(f"{event[0]:#x}" for event in step.events) or "none"
+    return " ".join(event_name(event[0]) for event in step.events) or "none"
+
+
+def event_name(kind: int) -> str:
+    """As in userfaultfd(2), without the prefix."""
+    names = (name for name, value in UFFD_EVENT_NAMES.items() if value == kind)
+    return next(names, f"{kind:#x}").removeprefix("UFFD_EVENT_")
 
 
 def _child_difference(ours: Child | None, theirs: Child | None) -> str:
@@ -210,6 +217,11 @@ def _child_difference(ours: Child | None, theirs: Child | None) -> str:
         return "seen on one side only"
     if ours.layout != theirs.layout:
         return f"layout: {layout_difference(ours.layout, theirs.layout)}"
+    if ours.flags != theirs.flags:
+        return f"flags: {_flags_difference(ours.flags or (), theirs.flags or ())}"
+    if ours.counters != theirs.counters:
+        pairs = zip(COUNTER_NAMES, ours.counters, theirs.counters, strict=True)
+        return f"counters: {', '.join(name for name, our, their in pairs if our != their)}"
     return f"contents: {_pages_difference(ours.contents, theirs.contents, _reading)}"
 
 

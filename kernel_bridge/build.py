@@ -17,7 +17,7 @@ from shutil import which
 from typing import Final
 
 NATIVE: Final = Path(__file__).parent / "native"
-SOURCES: Final = ("executor.c", "layout.c", "observe.c", "start.c")
+SOURCES: Final = ("child.c", "events.c", "executor.c", "layout.c", "observe.c", "start.c")
 HEADERS: Final = ("abi.gen.h", "executor.h", "layout.h", "observe.h", "sys.h", "executor.lds")
 FLAGS: Final = (
     "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-fno-pic",

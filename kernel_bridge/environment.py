@@ -44,7 +44,7 @@ _CAPABILITIES: Final = {
     "SYS_NICE": 23,
 }
 _ADVICE: Final = {"KSM": MADV_MERGEABLE, "THP": MADV_HUGEPAGE, "MEMORY_FAILURE": MADV_HWPOISON}
-_UFFDS: Final = ("uffd0", "uffd1")
+_UFFDS: Final = ("uffd0", "uffd1", "uffd2")
 _UNLIMITED: Final = (1 << 64) - 1
 _GIB: Final = 1 << 30
 
@@ -125,7 +125,7 @@ def _read(
         data_segment=int(stat[43]) - int(stat[42]),
         start_stack=int(stat[25]),
         capabilities=capabilities(pid),
-        config=_config(probe),
+        config=_config(probe) | _uffd_config(memory),
         overcommit=_sysctl("vm/overcommit_memory"),
         huge_pages=_huge_pages(probe),
         release=uname.release,
@@ -193,6 +193,10 @@ def _huge_pages(probe: Callable[[Call], int]) -> int:
         if probe(Mmap(0, PMD_SIZE, PROT_READ, flags, -1, 0)) < 0:
             return -1
     return pages
+
+
+def _uffd_config(memory: Memory) -> frozenset[str]:
+    return frozenset(("UFFD_FORK",) if memory.get("uffd2_forks") else ())
 
 
 def _shmem_huge() -> bool:

@@ -33,7 +33,7 @@ from abi.consts import (
     PRCTL_NAMES,
     RESOURCE_NAMES,
 )
-from abi.wire import IMAGE_BASE, SHARED_BASE, SHARED_SIZE
+from abi.wire import FD_READER, FD_READER_END, IMAGE_BASE, SHARED_BASE, SHARED_SIZE
 
 _INT: Final = 0xFFFFFFFF
 _INVISIBLE: Final = (Madvise, ProcessMadvise, UffdRegister, UffdUnregister, Mbind, SetVmaName)
@@ -47,7 +47,8 @@ def refusal(program: Program, sys_admin: bool) -> str:
         # The kernel reads an int: the low 32 bits.
         match call:
             case Mmap() | UffdRegister() | UffdUnregister() | UffdWriteprotect() | Ftruncate():
-                if call.fd & _INT < FIRST_OBJECT_FD:
+                fd = call.fd & _INT
+                if fd < FIRST_OBJECT_FD or fd in (FD_READER, FD_READER_END):
                     return f"call {index} names a descriptor of the executor's own"
             case Prctl():
                 if call.option & _INT not in PRCTL_NAMES.values():

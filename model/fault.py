@@ -42,10 +42,13 @@ from model.profile import PRIVATE_FILE_ANON_PGOFF
 from model.space import (
     PTE_ANON,
     PTE_FILE,
+    PTE_FORKED,
     PTE_GUARD,
     PTE_KIND,
     PTE_LAZY,
     PTE_WORD,
+    PTE_WP,
+    PTE_WRITABLE,
     PTE_ZERO,
     AddressSpace,
 )
@@ -91,8 +94,9 @@ def access(space: AddressSpace, addr: int, *, write: bool) -> int:
 def _write(space: AddressSpace, page: int) -> None:
     """Leave the tag of this call in a page that is present for writing."""
     tag = written_tag(space.clock, page)
-    if space.ptes.get(page, 0) & PTE_KIND == PTE_ANON:
-        space.ptes[page] = PTE_ANON | tag << PTE_WORD
+    held = space.ptes.get(page, 0)
+    if held & PTE_KIND == PTE_ANON:
+        space.ptes[page] = held & (1 << PTE_WORD) - 1 | tag << PTE_WORD
         return
     vma = space.lookup(page << PAGE_SHIFT)
     assert vma is not None
@@ -108,19 +112,11 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
     if vma.flags & VM_HUGETLB:
         return hugetlb.fault(space, vma, page, write=write)
     held = space.ptes.get(page, 0)
-    if held == PTE_GUARD:
-        return TOUCH_SIGSEGV
-    private_write = write and not vma.flags & VM_SHARED
+    if held & PTE_KIND:
+        return _fault_present(space, vma, page, write=write)
     if held:
-        if private_write:
-            prepare_anon_vma(space, vma)
-            if held == PTE_FILE:
-                _copy(space, vma, page)
-            else:
-                space.ptes[page] = held & ~(PTE_ZERO | PTE_LAZY)
-        elif write and vma.file:
-            vma.file.inode.dirty.add(vma.pgoff + page - (vma.start >> PAGE_SHIFT))
-        return TOUCH_OK
+        return _fault_marker(space, vma, page, write=write)
+    private_write = write and not vma.flags & VM_SHARED
     if vma.name is not None and vma.flags & VM_UFFD:
         return _fault_own(space, vma)
     if private_write:
@@ -133,6 +129,45 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
         space.ptes[page] = PTE_ANON if write else PTE_ANON | PTE_ZERO
         return TOUCH_OK
     return _fault_file(space, vma, page, write=write, cow=private_write)
+
+
+def _fault_present(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
+    """A page that a page table entry maps (mm/memory.c: do_wp_page()). Written to in spite of PTE_WP, for the memory is
+    registered no more, it stays marked as long as it is not copied."""
+    held = space.ptes[page]
+    kind = held & PTE_KIND
+    if kind == PTE_GUARD:
+        return TOUCH_SIGSEGV
+    if not write:
+        return TOUCH_OK
+    if held & PTE_WP:
+        if not held & PTE_WRITABLE and vma.flags & VM_UFFD_WP:
+            return TOUCH_SIGBUS
+        held = held & ~PTE_FORKED | PTE_WRITABLE
+        space.ptes[page] = held
+    if vma.flags & VM_SHARED:
+        if vma.file:
+            vma.file.inode.dirty.add(vma.pgoff + page - (vma.start >> PAGE_SHIFT))
+        return TOUCH_OK
+    prepare_anon_vma(space, vma)
+    if kind == PTE_FILE:
+        _copy(space, vma, page)
+    elif held & PTE_ZERO:
+        space.ptes[page] = PTE_ANON
+    else:
+        space.ptes[page] = held & ~PTE_LAZY
+    return TOUCH_OK
+
+
+def _fault_marker(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
+    """A page that is write-protected before it is there: it comes write-protected, so that a write fails; without the
+    registration the marker is dropped (mm/memory.c: pte_marker_handle_uffd_wp())."""
+    del space.ptes[page]
+    outcome = fault(space, vma, page, write=write)
+    if not vma.flags & VM_UFFD_WP:
+        return outcome
+    space.ptes[page] = space.ptes.get(page, 0) | PTE_WP
+    return TOUCH_SIGBUS if write else outcome
 
 
 def _fault_own(space: AddressSpace, vma: Vma) -> int:

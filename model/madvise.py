@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from errno import EACCES, EAGAIN, EFBIG, EINVAL, ENOMEM, EOPNOTSUPP, EPERM
+from errno import EACCES, EAGAIN, EFBIG, EINVAL, ENOMEM, EOPNOTSUPP, EPERM, ETIME
 from typing import Final
 
 from abi.calls import Madvise, signed32
@@ -36,6 +36,7 @@ from abi.consts import (
     MADV_WIPEONFORK,
     PAGE,
     PAGE_SHIFT,
+    UFFD_EVENT_REMOVE,
     WORD,
 )
 from model import hugetlb
@@ -70,15 +71,18 @@ from model.profile import (
     GUARD_ANON_VMA_ONLY_ANONYMOUS,
     GUARD_FILE,
     GUARD_FLAG,
+    GUARD_INSTALL_LOOPS,
     SEAL_KEEPS_ALL_ANONYMOUS,
     Change,
 )
 from model.space import (
+    EVENT_UFFD,
     PTE_ANON,
     PTE_FILE,
     PTE_GUARD,
     PTE_KIND,
     PTE_LAZY,
+    PTE_WP,
     PTE_ZERO,
     AddressSpace,
 )
@@ -219,13 +223,16 @@ def _dontneed(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """Guard regions stay, all other pages go (mm/madvise.c: madvise_dontneed_single_vma())."""
     if vma.flags & VM_HUGETLB:
         start, end = hugetlb.discarded(vma, start, end)
-    space.clear_ptes(start, end, keep=PTE_GUARD)
+    if start < end:
+        _report_remove(space, vma, start, end)
+    space.zap(vma, start, end)
     space.own_dropped |= vma.name is not None
 
 
 def _free(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """Contents may go, page table entries stay: what is not written to again goes when memory is reclaimed, for which
     the programs wait in vain (mm/madvise.c: madvise_free_single_vma())."""
+    _report_remove(space, vma, start, end)
     if not vma.anonymous:
         raise SyscallError(EINVAL)  # madvise(2): MADV_FREE of anything but private anonymous memory
     for page in space.pages_of(start, end):
@@ -240,6 +247,7 @@ def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
         raise SyscallError(EINVAL)  # madvise(2): MADV_REMOVE without a file
     if vma.flags & (VM_SHARED | VM_MAYWRITE) != VM_SHARED | VM_MAYWRITE:
         raise SyscallError(EACCES)  # madvise(2): MADV_REMOVE of what is not shared and writable
+    _report_remove(space, vma, start, end)
     inode = vma.file.inode
     first = vma.page_offset(start)
     last = first + (end - start >> PAGE_SHIFT)
@@ -257,6 +265,12 @@ def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     unmap_mapping(space, inode, first, last)
 
 
+def _report_remove(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Tell a userfaultfd, before anything else is looked at (mm/userfaultfd.c: userfaultfd_remove())."""
+    if vma.uffd == EVENT_UFFD:
+        space.events.append((UFFD_EVENT_REMOVE, vma.uffd, start, end, 0))
+
+
 def _guard_install(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """Pages go, markers come (mm/madvise.c: madvise_guard_install())."""
     if vma.file and GUARD_FILE not in space.changes:
@@ -265,6 +279,14 @@ def _guard_install(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
         prepare_anon_vma(space, vma)
     if GUARD_FLAG in space.changes:
         vma.flags |= VM_MAYBE_GUARD
+    space.zap(vma, start, end)
+    marked = [page for page in space.pages_of(start, end) if space.ptes[page] == PTE_WP]
+    if marked and GUARD_INSTALL_LOOPS in space.changes:
+        for page in range(start >> PAGE_SHIFT, min(marked)):
+            space.ptes[page] = PTE_GUARD
+        # mm/madvise.c: madvise_guard_install(): a marker of UFFDIO_WRITEPROTECT is never zapped,
+        # so that it begins again for ever; the executor ends it
+        raise SyscallError(ETIME)
     space.ptes.update(dict.fromkeys(range(start >> PAGE_SHIFT, end >> PAGE_SHIFT), PTE_GUARD))
 
 
@@ -309,7 +331,7 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     delta = vma.pgoff - (vma.start >> PAGE_SHIFT)
     for page in space.pages_of(start, end):
         if space.ptes[page] & PTE_KIND == PTE_FILE and mapped[page + delta] == 1:
-            del space.ptes[page]
+            space.zap_page(vma, page)
             if page + delta not in inode.dirty:
                 inode.cached.discard(page + delta)
 

@@ -21,4 +21,4 @@ def unmap_mapping(
         for page in space.pages_of(low << PAGE_SHIFT, high << PAGE_SHIFT):
             kind = space.ptes[page] & PTE_KIND
             if kind == PTE_FILE or (even_cows and kind != PTE_GUARD):
-                del space.ptes[page]
+                space.zap_page(vma, page)

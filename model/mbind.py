@@ -177,7 +177,7 @@ def _is_misplaced(
     for page in space.pages_of(start, end):
         held = space.ptes[page]
         kind = held & PTE_KIND
-        if kind == PTE_GUARD or held & PTE_ZERO:
+        if kind in (0, PTE_GUARD) or held & PTE_ZERO:
             continue
         if kind == PTE_FILE and vma.file:
             if vma.file.inode.reclaimed:

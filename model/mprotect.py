@@ -27,10 +27,19 @@ from model.flags import (
     VM_PKEY_EXEC_ONLY,
     VM_SEALED,
     VM_SHARED,
+    VM_UFFD_WP,
     VM_WRITE,
 )
 from model.prctl import check_exec_gain
-from model.space import AddressSpace
+from model.space import (
+    PTE_ANON,
+    PTE_FORKED,
+    PTE_KIND,
+    PTE_WP,
+    PTE_WRITABLE,
+    PTE_ZERO,
+    AddressSpace,
+)
 from model.vma import Vma
 
 #: What stands for no protection key (mm/mprotect.c: mprotect()).
@@ -125,6 +134,22 @@ def _protect_vma(space: AddressSpace, vma: Vma, start: int, end: int, flags: int
     elif old & VM_ACCOUNT and vma.anonymous and not vma.anon_vma:
         flags &= ~VM_ACCOUNT
     vma = space.modify(vma, start, end, flags, vma.uffd)
+    if space.write_protected:
+        _make_writable(space, vma, start, end)
     if flags & VM_WRITE and old & (VM_LOCKED | VM_WRITE | VM_SHARED) == VM_LOCKED:
         populate_vma(space, vma, start, end)
     return vma.end
+
+
+def _make_writable(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Whether pages that a userfaultfd once write-protected can be written to without a fault
+    (mm/mprotect.c: change_pte_range(), can_change_pte_writable())."""
+    may = vma.flags & VM_WRITE and not vma.flags & VM_UFFD_WP
+    for page in space.pages_of(start, end):
+        held = space.ptes[page]
+        if held & PTE_WP and held & PTE_KIND:
+            held &= ~PTE_WRITABLE
+            own = held & (PTE_KIND | PTE_ZERO | PTE_FORKED) == PTE_ANON
+            if may and (vma.flags & VM_SHARED or own):
+                held |= PTE_WRITABLE
+            space.ptes[page] = held

@@ -25,6 +25,7 @@ from abi.consts import (
     MREMAP_MAYMOVE,
     PAGE,
     PAGE_SHIFT,
+    UFFD_EVENT_REMAP,
     WORD,
 )
 from model import hugetlb
@@ -62,7 +63,7 @@ from model.profile import (
     UFFD_MOVE_NEVER_MERGES,
     VALIDATE_BEFORE_UNMAP,
 )
-from model.space import AddressSpace
+from model.space import EVENT_UFFD, AddressSpace
 from model.vma import Vma
 
 _KNOWN: Final = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP
@@ -247,6 +248,7 @@ def _remap_to(
     """Move one VMA's part to `new_addr`, which is a hint without FIXED (mm/mremap.c: mremap_to())."""
     if flags & MREMAP_FIXED:
         do_munmap(space, new_addr, new_len)
+    reported = len(space.events)
     vma = space.lookup(addr)
     if vma is None:
         # mm/mremap.c: mremap_to(): the target's unmapping took the source
@@ -265,7 +267,7 @@ def _remap_to(
         raise SyscallError(ENOMEM)  # mremap(2): DONTUNMAP and RLIMIT_AS; the target is gone
     new_addr = _new_address(space, vma, addr, new_len, flags, new_addr)
     charge = new_len if flags & MREMAP_DONTUNMAP else delta
-    return _move_vma(space, vma, addr, old_len, new_len, flags, new_addr, charge)
+    return _move_vma(space, vma, addr, old_len, new_len, flags, new_addr, charge, reported)
 
 
 def _new_address(
@@ -326,9 +328,11 @@ def _move_vma(
     flags: int,
     new_addr: int,
     charge: int,
+    reported: int = 0,
 ) -> int:
     """Copy the VMA, move its page tables, unmap the source or leave it empty. `charge`: bytes to promise for it if it
-    is accounted (mm/mremap.c: move_vma())."""
+    is accounted; `reported`: the place of the move among the events, behind the target's unmapping
+    (mm/mremap.c: move_vma(), notify_uffd())."""
     dontunmap = bool(flags & MREMAP_DONTUNMAP)
     pre_split = (
         dontunmap and DONTUNMAP_SPLITS_LOCKED in space.changes and bool(vma.flags & VM_LOCKED)
@@ -340,10 +344,14 @@ def _move_vma(
     if vma.flags & VM_ACCOUNT:
         space.charge(charge >> PAGE_SHIFT)
     new, vma = _copy_vma(space, vma, addr, new_len, new_addr, keep_source=dontunmap)
-    space.move_ptes(addr, addr + old_len, new_addr)
-    if new.uffd:
+    forgets = new.uffd not in (0, EVENT_UFFD)
+    space.move_ptes(addr, addr + old_len, new_addr, unprotect=forgets)
+    if forgets:
         new.flags &= ~VM_UFFD
         new.uffd = 0
+    elif new.uffd:
+        event = (UFFD_EVENT_REMAP, new.uffd, addr, new_addr, old_len)
+        space.events.insert(reported, event)
     if not dontunmap:
         _account(space, vma.flags, new_len)
         _unmap_source(space, vma, addr, old_len)
@@ -375,7 +383,7 @@ def _copy_vma(
     like.pgoff = new_addr >> PAGE_SHIFT if unfaulted else vma.page_offset(addr)
     like.moved = vma.moved + (addr - new_addr >> PAGE_SHIFT) if vma.anon_vma else 0
     like.start, like.end, like.record = new_addr, new_addr + new_len, None
-    if UFFD_MOVE_NEVER_MERGES in space.changes and vma.uffd:
+    if UFFD_MOVE_NEVER_MERGES in space.changes and vma.uffd not in (0, EVENT_UFFD):
         merged = None
     else:
         alone = unfaulted and keep_source and DONTUNMAP_NO_SELF_MERGE in space.changes

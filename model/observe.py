@@ -12,6 +12,7 @@ from abi.trace import (
     PAGE_FILE,
     PAGE_GUARD,
     PAGE_PRESENT,
+    PAGE_WP,
 )
 from abi.wire import IDENT_IMAGE, IDENT_SHARED
 from model import flags as vm
@@ -28,8 +29,8 @@ from model.flags import (
     VM_UFFD_MISSING,
     VM_WRITE,
 )
-from model.space import PTE_ANON, PTE_FILE, PTE_GUARD, PTE_KIND, PTE_WORD, AddressSpace
-from model.vma import Vma
+from model.space import PTE_ANON, PTE_FILE, PTE_GUARD, PTE_KIND, PTE_WORD, PTE_WP, AddressSpace
+from model.vma import Inode, Vma
 
 #: VM_* bit -> bit of a flags word.
 _BITS: Final = tuple((vm.CODES[code], 1 << i) for i, code in enumerate(CODES) if code in vm.CODES)
@@ -81,22 +82,25 @@ def pages_section(space: AddressSpace) -> bytes:
         for page in sorted(space.pages_of(vma.start, vma.end)):
             held = space.ptes[page]
             kind = held & PTE_KIND
+            entry = PAGE_WP if held & PTE_WP else 0
             if kind == PTE_GUARD:
-                entries.append(ENTRY.pack(page, PAGE_GUARD))
+                entry |= PAGE_GUARD
             elif kind == PTE_ANON:
-                entries.append(ENTRY.pack(page, PAGE_PRESENT | held >> PTE_WORD << _ENTRY_WORD))
-            elif vma.file and vma.file.inode.resident:
+                entry |= PAGE_PRESENT | held >> PTE_WORD << _ENTRY_WORD
+            elif kind == PTE_FILE and vma.file and vma.file.inode.resident:
                 word = vma.file.inode.word(vma.page_offset(page << PAGE_SHIFT))
-                entry = PAGE_PRESENT | PAGE_FILE | word << _ENTRY_WORD
+                entry |= PAGE_PRESENT | PAGE_FILE | word << _ENTRY_WORD
+            if entry:
                 entries.append(ENTRY.pack(page, entry))
     return COUNT.pack(len(entries)) + b"".join(entries)
 
 
-def contents_section(space: AddressSpace) -> bytes:
-    """What reading every page gives, in address order, up to CONTENT_PAGES pages."""
+def contents_section(space: AddressSpace) -> tuple[bytes, set[tuple[Inode, int]]]:
+    """What reading every page gives, in address order, up to CONTENT_PAGES pages; and the pages of shared memory that
+    were read, which are in the page cache then."""
     entries: list[bytes] = []
     budget = CONTENT_PAGES
-    filled: set[tuple[int, int]] = set()
+    filled: set[tuple[Inode, int]] = set()
     for vma in space.vmas:
         if is_opaque(space, vma):
             continue
@@ -113,7 +117,7 @@ def contents_section(space: AddressSpace) -> bytes:
                 entries.append(ENTRY.pack(page, value))
         if not budget:
             break
-    return COUNT.pack(len(entries)) + b"".join(entries)
+    return COUNT.pack(len(entries)) + b"".join(entries), filled
 
 
 def _reads_as_zero(vma: Vma) -> bool:
@@ -121,9 +125,9 @@ def _reads_as_zero(vma: Vma) -> bool:
     return vma.anonymous and not vma.flags & VM_UFFD_MISSING
 
 
-def _reading(space: AddressSpace, vma: Vma, page: int, filled: set[tuple[int, int]]) -> int:
+def _reading(space: AddressSpace, vma: Vma, page: int, filled: set[tuple[Inode, int]]) -> int:
     """The entry for a page that is read: its word, or how it fails; what is not readable is read as ptrace does, whose
-    failures look alike. `filled`: the pages of shared memory (ident, index) that reading has put into the cache."""
+    failures look alike. `filled`: the pages of shared memory (inode, index) that reading has put into the cache."""
     held = space.ptes.get(page, 0)
     kind = held & PTE_KIND
     readable = vma.flags & VM_READ
@@ -143,10 +147,10 @@ def _reading(space: AddressSpace, vma: Vma, page: int, filled: set[tuple[int, in
         if index >= inode.pages:
             return bad
         if inode.shmem:
-            cached = index in inode.cached or (inode.ident, index) in filled
+            cached = index in inode.cached or (inode, index) in filled
             if vma.flags & (VM_UFFD_MINOR if cached else VM_UFFD_MISSING):
                 return bad
-            filled.add((inode.ident, index))
+            filled.add((inode, index))
     return inode.word(index) << _ENTRY_WORD
 
 

@@ -1,11 +1,11 @@
 """process_madvise(2) of the process itself (mm/madvise.c)."""
 
-from errno import EFAULT, EINVAL
+from errno import EFAULT, EINVAL, ETIME
 from typing import Final
 
 from abi.calls import Madvise, ProcessMadvise, signed32
 from abi.consts import MADV_COLD, MADV_COLLAPSE, MADV_PAGEOUT, MADV_WILLNEED
-from model.errors import SyscallError
+from model.errors import SyscallError, Unmodelled
 from model.madvise import is_known, madvise
 from model.profile import PROCESS_MADVISE_ADVICE_FIRST, PROCESS_MADVISE_SELF
 from model.space import AddressSpace
@@ -38,5 +38,11 @@ def process_madvise(space: AddressSpace, call: ProcessMadvise) -> int:
         raise SyscallError(EINVAL)  # process_madvise(2): an advice this kernel does not know
     if not length:
         return 0
-    madvise(space, Madvise(call.addr, length, call.advice))
+    try:
+        madvise(space, Madvise(call.addr, length, call.advice))
+    except SyscallError as error:
+        if error.errno == ETIME:
+            # mm/madvise.c: vector_madvise(): it begins again without returning
+            raise Unmodelled("a call that never ends") from None
+        raise
     return length

@@ -48,6 +48,12 @@ GUARD_FILE: Final = Change(
     "mm: allow guard regions in file-backed and read-only mappings",
     (6, 15),
 )
+GUARD_INSTALL_LOOPS: Final = Change(
+    "guard_install_loops",
+    "f807123d578d",
+    "mm: allow guard regions in file-backed and read-only mappings",
+    (6, 15),
+)
 PARAMS_BEFORE_LOOKUP: Final = Change(
     "params_before_lookup",
     "85ea6bdd88a2",

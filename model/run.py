@@ -8,6 +8,7 @@ from abi.calls import (
     NAMES,
     Brk,
     Call,
+    Fork,
     Ftruncate,
     Madvise,
     Mbind,
@@ -33,15 +34,20 @@ from abi.calls import (
     Touch,
     UffdRegister,
     UffdUnregister,
+    UffdWriteprotect,
 )
 from abi.consts import PAGE_SHIFT
 from abi.environment import Environment, InitialVma, Object
 from abi.trace import (
+    COUNT,
+    EVENT,
     FIRST_NEW_IDENT,
     PERM_SHARED,
     RECORD,
+    SECTION_CHILD,
     SECTION_CONTENTS,
     SECTION_COUNTERS,
+    SECTION_EVENTS,
     SECTION_FLAGS,
     SECTION_PAGES,
     STEP,
@@ -51,6 +57,7 @@ from model.brk import brk
 from model.errors import SyscallError, Unmodelled
 from model.fault import touch
 from model.flags import CODES, VM_ACCESS, VM_MAYACCESS, VM_MAYSHARE, VM_SHARED
+from model.fork import fork
 from model.ftruncate import ftruncate
 from model.madvise import madvise
 from model.mbind import mbind
@@ -76,7 +83,7 @@ from model.remap_file_pages import remap_file_pages
 from model.rlimit import setrlimit
 from model.set_vma_name import set_vma_name
 from model.space import AddressSpace
-from model.uffd import uffd_register, uffd_unregister
+from model.uffd import uffd_register, uffd_unregister, uffd_writeprotect
 from model.vma import File, Inode, Vma
 
 
@@ -112,6 +119,8 @@ SEMANTICS: Final[dict[type[Call], Callable[[AddressSpace, Any], int]]] = {
     PkeyMprotect: pkey_mprotect,
     ProcessMadvise: process_madvise,
     Mbind: mbind,
+    UffdWriteprotect: uffd_writeprotect,
+    Fork: fork,
 }
 
 #: File systems whose files are placed by thp_get_unmapped_area(), those that know MAP_SYNC (fs/*/file.c), and those
@@ -168,8 +177,8 @@ class Run:
         self._layout = layout
         self._full = full
         self._parts: list[bytes] = []
-        #: Place of the last step's header in the parts, and its fields.
-        self._last: tuple[int, tuple[int, int, int, int, int]] | None = None
+        #: Places of the last step's header in the parts and of what follows its pages, and the header's fields.
+        self._last: tuple[int, int, tuple[int, int, int, int, int]] | None = None
 
     def step(self, call: Call) -> int:
         """Do one call; its raw result.
@@ -196,9 +205,20 @@ class Run:
             size, data = space.total_vm, data_and_stack(space)
             sections = SECTION_FLAGS | SECTION_COUNTERS | SECTION_PAGES
             parts += (flags_section(space), counters_section(space), pages_section(space))
+        tail = len(parts)
+        if space.events:
+            sections |= SECTION_EVENTS
+            parts.append(COUNT.pack(len(space.events)))
+            parts += [EVENT.pack(*event) for event in space.events]
+            space.events.clear()
+        if space.child:
+            sections |= SECTION_CHILD
+            records, flags, rest = space.child
+            parts += (records, flags, rest) if self._full else (records, rest)
+            space.child = None
         fields = (value, count, sections, size, data)
         parts[place] = STEP.pack(*fields)
-        self._last = place, fields
+        self._last = place, tail, fields
         return value
 
     def trace(self, *, whole: bool = True) -> bytes:
@@ -207,15 +227,17 @@ class Run:
         if self._last is None or not whole:
             return b"".join(parts)
         space = self.space
-        place, (value, count, sections, _, _) = self._last
+        place, tail, (value, count, sections, _, _) = self._last
         if self._full:
             sections |= SECTION_CONTENTS
-            more = contents_section(space)
+            pages, contents = b"", contents_section(space)[0]
         else:
             sections |= SECTION_PAGES
-            more = pages_section(space)
+            pages, contents = pages_section(space), b""
         header = STEP.pack(value, count, sections, space.total_vm, data_and_stack(space))
-        return b"".join([*parts[:place], header, *parts[place + 1 :], more])
+        return b"".join(
+            [*parts[:place], header, *parts[place + 1 : tail], pages, *parts[tail:], contents]
+        )
 
 
 def _initial_space(environment: Environment, profile: Profile) -> AddressSpace:

@@ -9,11 +9,13 @@ from errno import EINVAL, ENOMEM, EPERM
 from typing import Final
 
 from abi.consts import (
+    FD_NAMES,
     PAGE_SHIFT,
     RLIMIT_AS,
     RLIMIT_DATA,
     RLIMIT_MEMLOCK,
     RLIMIT_STACK,
+    UFFD_EVENT_UNMAP,
     WORD,
 )
 from abi.environment import Environment
@@ -30,6 +32,7 @@ from model.flags import (
     VM_SHARED,
     VM_SPECIAL,
     VM_STICKY,
+    VM_UFFD_WP,
     VM_WRITE,
 )
 from model.profile import (
@@ -46,11 +49,22 @@ PTE_FILE: Final = 1
 PTE_ANON: Final = 2
 PTE_GUARD: Final = 3
 PTE_KIND: Final = 3
+#: A userfaultfd write-protects it; with no kind beside it, it is a marker: whatever comes there will be.
+PTE_WP: Final = 4
+#: Beside PTE_WP, which can outlive the registration: the page was written to meanwhile, so that it stays writable; it
+#: is shared with a child since a fork.
+PTE_WRITABLE: Final = 8
+PTE_FORKED: Final = 16
 PTE_WORD: Final = 8
 #: Bits of an anonymous page: it is the page of zeros that all share; MADV_FREE said that its contents may go, and
 #: nothing was written since.
 PTE_ZERO: Final = 0x40
 PTE_LAZY: Final = 0x80
+
+_PTE_OF_WP: Final = PTE_WP | PTE_WRITABLE | PTE_FORKED
+
+#: The userfaultfd that reports events: FORK (where it may), REMAP, REMOVE and UNMAP.
+EVENT_UFFD: Final = FD_NAMES["uffd2"]
 
 #: Values of `AddressSpace.thp_disabled`: as PR_GET_THP_DISABLE gives them. The executor disables huge pages.
 THP_ENABLED: Final = 0
@@ -69,6 +83,9 @@ class AddressSpace:
     clock: the index of the call that runs.
     ptes: page number -> PTE_*. total_vm, locked_vm: in pages. files: descriptor -> open file.
     uffds: descriptors that are userfaultfds. next_ident: the ident of the next object that the program creates.
+    events: what EVENT_UFFD reported of the call that runs (`abi.trace.EVENT`). child: what the child of a fork reports:
+    records, VmFlags, and the rest.
+    write_protected: a userfaultfd has write-protected pages.
     own_dropped: pages of the executor's own were dropped; which it has used since then is not known.
     def_flags: VM_* that every new mapping gets (mm->def_flags). limits: soft limits by RLIMIT_* (bytes); a new dict
     whenever one changes, as `brk` is a new value.
@@ -79,9 +96,11 @@ class AddressSpace:
         "_next_anon_vma",
         "brk",
         "changes",
+        "child",
         "clock",
         "def_flags",
         "environment",
+        "events",
         "files",
         "limits",
         "locked_vm",
@@ -95,6 +114,7 @@ class AddressSpace:
         "total_vm",
         "uffds",
         "vmas",
+        "write_protected",
     )
 
     def __init__(self, environment: Environment, changes: frozenset[Change]) -> None:
@@ -105,6 +125,8 @@ class AddressSpace:
         self.starts: list[int] = []
         self.ptes: dict[int, int] = {}
         self.clock = 0
+        self.events: list[tuple[int, int, int, int, int]] = []
+        self.child: tuple[bytes, bytes, bytes] | None = None
         self.files: dict[int, File] = {}
         self.uffds: frozenset[int] = frozenset()
         self.def_flags = 0
@@ -121,6 +143,7 @@ class AddressSpace:
         self.thp_disabled = THP_DISABLED
         self.merge_any = False
         self.mdwe = 0
+        self.write_protected = False
         self._next_anon_vma = 1
 
     def copy(self) -> "AddressSpace":
@@ -133,6 +156,8 @@ class AddressSpace:
         new.starts = self.starts.copy()
         new.ptes = self.ptes.copy()
         new.clock = self.clock
+        new.events = self.events.copy()
+        new.child = self.child
         new.files = self.files
         new.uffds = self.uffds
         new.def_flags = self.def_flags
@@ -144,6 +169,7 @@ class AddressSpace:
         new.thp_disabled = self.thp_disabled
         new.merge_any = self.merge_any
         new.mdwe = self.mdwe
+        new.write_protected = self.write_protected
         new._next_anon_vma = self._next_anon_vma
         return new
 
@@ -324,11 +350,11 @@ class AddressSpace:
 
     # Unmapping
 
-    def gather(self, start: int, end: int) -> tuple[int, int]:
+    def gather(self, start: int, end: int, *, notify: bool = True) -> tuple[int, int]:
         """Cut the VMAs that cross [start, end) at its ends; the index range of those inside it.
 
-        At least one VMA overlaps the range. When it fails, what was cut stays cut
-        (mm/vma.c: vms_gather_munmap_vmas()).
+        At least one VMA overlaps the range. When it fails, what was cut stays cut, and what was to be reported is
+        (mm/vma.c: vms_gather_munmap_vmas()). `notify`: userfaultfds hear of it, as with most system calls.
 
         Raises:
             SyscallError: ENOMEM at the mapping limit, EPERM at a sealed VMA.
@@ -350,6 +376,9 @@ class AddressSpace:
                 raise SyscallError(EPERM)
             if vma.end > end:
                 self.split(high, end)
+            if vma.uffd == EVENT_UFFD and notify:
+                notify = False
+                self.events.append((UFFD_EVENT_UNMAP, vma.uffd, start, end, 0))
             high += 1
         return low, high
 
@@ -363,14 +392,14 @@ class AddressSpace:
             self.clear_ptes(vma.start, vma.end)
         self.remove(low, high)
 
-    def unmap(self, start: int, end: int) -> None:
+    def unmap(self, start: int, end: int, *, notify: bool = True) -> None:
         """Unmap whatever is in [start, end), page-aligned (mm/vma.c: do_vmi_align_munmap()).
 
         Raises:
             SyscallError: as `gather`; nothing was unmapped then.
         """
         if self.intersects(start, end):
-            self.drop(*self.gather(start, end))
+            self.drop(*self.gather(start, end, notify=notify))
 
     # Merging
 
@@ -564,20 +593,48 @@ class AddressSpace:
 
     # Page tables
 
-    def clear_ptes(self, start: int, end: int, keep: int = 0) -> None:
-        """Empty the page table entries of [start, end) but those that hold `keep`."""
+    def clear_ptes(self, start: int, end: int) -> None:
+        """Empty the page table entries of [start, end), markers too."""
         ptes = self.ptes
         for page in self.pages_of(start, end):
-            if ptes[page] & PTE_KIND != keep:
-                del ptes[page]
+            del ptes[page]
 
-    def move_ptes(self, start: int, end: int, to: int) -> None:
-        """Move the page table entries of [start, end) to `to` (mm/mremap.c: move_page_tables())."""
+    def zap(self, vma: Vma, start: int, end: int) -> None:
+        """Take the pages of [start, end) in `vma` away, but no guard (mm/memory.c: zap_pte_range())."""
+        for page in self.pages_of(start, end):
+            if self.ptes[page] & PTE_KIND != PTE_GUARD:
+                self.zap_page(vma, page)
+
+    def zap_page(self, vma: Vma, page: int) -> None:
+        """Take a page of `vma` away. Where it was write-protected by userfaultfd, a mapping of a file keeps a marker
+        (mm/memory.c: zap_install_uffd_wp_if_needed())."""
+        held = self.ptes[page]
+        armed = vma.flags & VM_UFFD_WP or not held & PTE_KIND
+        if held & PTE_WP and armed and not vma.anonymous:
+            self.ptes[page] = PTE_WP
+        else:
+            del self.ptes[page]
+
+    def move_ptes(self, start: int, end: int, to: int, *, unprotect: bool = False) -> None:
+        """Move the page table entries of [start, end) to `to` (mm/mremap.c: move_page_tables()). `unprotect`: what
+        userfaultfd write-protects is so no more."""
+        if unprotect:
+            self.unprotect(start, end)
         ptes = self.ptes
         moved = [(page, ptes.pop(page)) for page in self.pages_of(start, end)]
         shift = to - start >> PAGE_SHIFT
         for page, held in moved:
             ptes[page + shift] = held
+
+    def unprotect(self, start: int, end: int) -> None:
+        """Nothing in [start, end) is write-protected by userfaultfd any more (mm/mprotect.c: change_pte_range())."""
+        ptes = self.ptes
+        for page in self.pages_of(start, end):
+            held = ptes[page]
+            if held & PTE_KIND:
+                ptes[page] = held & ~_PTE_OF_WP
+            else:
+                del ptes[page]
 
     def pages_of(self, start: int, end: int) -> list[int]:
         """The page numbers of [start, end) that have an entry."""

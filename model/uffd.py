@@ -1,16 +1,21 @@
-"""UFFDIO_REGISTER and UFFDIO_UNREGISTER of a userfaultfd with UFFD_FEATURE_SIGBUS and no events (mm/userfaultfd.c)."""
+"""UFFDIO_REGISTER, UFFDIO_UNREGISTER and UFFDIO_WRITEPROTECT of userfaultfds with UFFD_FEATURE_SIGBUS, one of which
+reports events (mm/userfaultfd.c)."""
 
-from errno import EBADF, EBUSY, EINVAL, ENOTTY, EPERM
+from errno import EBADF, EBUSY, EINVAL, ENOENT, ENOTTY, EPERM
 from typing import Final
 
-from abi.calls import UffdRegister, UffdUnregister
+from abi.calls import UffdRegister, UffdUnregister, UffdWriteprotect
 from abi.consts import (
     PAGE,
+    PAGE_SHIFT,
+    PMD_SIZE,
     UFFDIO_REGISTER_MODE_MINOR,
     UFFDIO_REGISTER_MODE_MISSING,
     UFFDIO_REGISTER_MODE_WP,
+    UFFDIO_WRITEPROTECT_MODE_DONTWAKE,
+    UFFDIO_WRITEPROTECT_MODE_WP,
 )
-from model.errors import SyscallError
+from model.errors import SyscallError, Unmodelled
 from model.flags import (
     VM_DROPPABLE,
     VM_HUGETLB,
@@ -26,7 +31,14 @@ from model.profile import (
     UFFD_UNREGISTER_CHECKS_OWNER,
     UFFD_WP_DROP_BUSY,
 )
-from model.space import AddressSpace
+from model.space import (
+    EVENT_UFFD,
+    PTE_GUARD,
+    PTE_KIND,
+    PTE_WP,
+    PTE_WRITABLE,
+    AddressSpace,
+)
 from model.vma import Vma
 
 _MODES: Final = {
@@ -106,10 +118,60 @@ def uffd_unregister(space: AddressSpace, call: UffdUnregister) -> int:
     while (vma_or_none := space.first(start, end)) is not None:
         vma = vma_or_none
         if vma.uffd:
-            flags = vma.flags & ~VM_UFFD
-            vma = space.modify(vma, max(start, vma.start), min(end, vma.end), flags, 0)
+            start, stop = max(start, vma.start), min(end, vma.end)
+            if vma.flags & VM_UFFD_WP:
+                space.unprotect(start, stop)
+            vma = space.modify(vma, start, stop, vma.flags & ~VM_UFFD, 0)
         start = vma.end
     return 0
+
+
+def uffd_writeprotect(space: AddressSpace, call: UffdWriteprotect) -> int:
+    """UFFDIO_WRITEPROTECT: pages that are there are protected; where none is, mappings of files get a marker, and so do
+    anonymous ones with UFFD_FEATURE_WP_UNPOPULATED. Whose registration it is does not matter. VMAs before the one that
+    fails are done (mm/userfaultfd.c: mwriteprotect_range()).
+
+    Raises:
+        SyscallError: EBADF, ENOTTY, EINVAL, ENOENT.
+        Unmodelled: the executor's own memory, which it then cannot write to.
+    """
+    _descriptor(space, call.fd)
+    end = _range_end(space, call.addr, call.length)
+    protect = bool(call.wp_mode & UFFDIO_WRITEPROTECT_MODE_WP)
+    if call.wp_mode & ~(UFFDIO_WRITEPROTECT_MODE_WP | UFFDIO_WRITEPROTECT_MODE_DONTWAKE):
+        raise SyscallError(EINVAL)  # UFFDIO_WRITEPROTECT(2const): an unknown mode
+    if protect and call.wp_mode & UFFDIO_WRITEPROTECT_MODE_DONTWAKE:
+        raise SyscallError(EINVAL)  # UFFDIO_WRITEPROTECT(2const): DONTWAKE is for unprotecting
+    vmas = space.between(call.addr, end)
+    for vma in vmas:
+        if not vma.flags & VM_UFFD_WP:
+            raise SyscallError(ENOENT)  # UFFDIO_WRITEPROTECT(2const): not registered for it
+        if vma.flags & VM_HUGETLB and (call.addr | call.length) & PMD_SIZE - 1:
+            # UFFDIO_WRITEPROTECT(2const): a part of a huge page
+            raise SyscallError(EINVAL)
+        start, stop = max(call.addr, vma.start), min(end, vma.end)
+        if not protect:
+            space.unprotect(start, stop)
+        elif vma.name is not None:
+            raise Unmodelled("the executor's own memory is write-protected")
+        else:
+            _protect(space, vma, start, stop)
+    if not vmas:
+        # mm/userfaultfd.c: mwriteprotect_range(): nothing is mapped there
+        raise SyscallError(ENOENT)
+    return 0
+
+
+def _protect(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Write-protect pages, but no guards (mm/mprotect.c: change_pte_range())."""
+    ptes = space.ptes
+    space.write_protected = True
+    for page in space.pages_of(start, end):
+        if ptes[page] & PTE_KIND != PTE_GUARD:
+            ptes[page] = ptes[page] & ~PTE_WRITABLE | PTE_WP
+    if not vma.anonymous or vma.uffd == EVENT_UFFD:
+        for page in range(start >> PAGE_SHIFT, end >> PAGE_SHIFT):
+            ptes.setdefault(page, PTE_WP)
 
 
 def _descriptor(space: AddressSpace, fd: int) -> int:

@@ -87,6 +87,7 @@ OBJECTS: Final = (
     _object("pipe", 0, "pipe", writable=False, noexec=True),
     _object("uffd0", 0, "uffd", writable=False, noexec=True),
     _object("uffd1", 0, "uffd", writable=False, noexec=True),
+    _object("uffd2", 0, "uffd", writable=False, noexec=True),
 )
 
 #: The executor is an ordinary user's process with 256 MiB of address space; two VMAs are its own.

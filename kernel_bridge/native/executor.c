@@ -16,6 +16,8 @@
 #include <asm/siginfo.h>
 #include <asm/ucontext.h>
 
+#include "child.h"
+#include "events.h"
 #include "observe.h"
 
 #ifndef PR_SET_MEMORY_MERGE
@@ -24,6 +26,13 @@
 #define ALL_SIGNALS (~0ULL)
 #define TRAPS ((1ULL << (SIGSEGV - 1)) | (1ULL << (SIGBUS - 1)) | (1ULL << (SIGILL - 1)) | \
 	       (1ULL << (SIGFPE - 1)) | (1ULL << (SIGTRAP - 1)))
+/* What the processor's instruction looks like as a word. */
+#define SYSCALL 0x050f
+/* A call that takes longer does not end. */
+#define ENDLESS_US 20000
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#endif
 #define RESULTS ((u8 *)SHARED(RESULTS))
 
 extern const char touch_first[], touch_last[], touch_caught[];
@@ -55,6 +64,14 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 {
 	struct sigcontext *regs = &((struct ucontext *)context)->uc_mcontext;
 
+	if (sig == SIGPROF) {
+		/* The kernel goes back to the very instruction: the call would begin again for ever. */
+		if (CTL(PHASE) == ABI_PHASE_CALL && *(const u16 *)regs->rip == SYSCALL) {
+			regs->rip += sizeof(u16);
+			regs->rax = -ETIME;
+		}
+		return;
+	}
 	if (regs->rip >= (u64)touch_first && regs->rip < (u64)touch_last &&
 	    (sig == SIGSEGV || sig == SIGBUS)) {
 		regs->rax = sig == SIGSEGV ? ABI_TOUCH_SIGSEGV : ABI_TOUCH_SIGBUS;
@@ -75,11 +92,11 @@ void catch_signals(void)
 		void (*restorer)(void);
 		u64 mask;
 	} action = { on_signal, SA_SIGINFO | SA_NODEFER | SA_RESTORER, signal_return, 0 };
-	u64 mask = ALL_SIGNALS & ~TRAPS;
+	u64 mask = ALL_SIGNALS & ~TRAPS & ~(1ULL << (SIGPROF - 1));
 
 	sys(rt_sigprocmask, SIG_SETMASK, &mask, 0, sizeof(mask));
 	for (int sig = 1; sig < 32; sig++)
-		if (TRAPS >> (sig - 1) & 1)
+		if ((TRAPS | 1ULL << (SIGPROF - 1)) >> (sig - 1) & 1)
 			sys(rt_sigaction, sig, &action, 0, sizeof(mask));
 }
 
@@ -198,6 +215,14 @@ static s64 process_madvise(u64 addr, u64 length, u64 advice, u64 flags)
 	return ret;
 }
 
+/* From now on, or no more, SIGPROF every so often (microseconds of processor time). */
+static void interrupt_every(s64 microseconds)
+{
+	struct __kernel_old_itimerval timer = { { 0, microseconds }, { 0, microseconds } };
+
+	sys(setitimer, ITIMER_PROF, &timer, 0);
+}
+
 static s64 set_limit(u64 resource, u64 value)
 {
 	struct rlimit64 limit;
@@ -214,11 +239,14 @@ static s64 run_call(u64 opcode, const u64 *a, const struct abi_record *r, u64 co
 	struct uffdio_register reg;
 	struct uffdio_writeprotect protect;
 	u64 v[6] = { 0 };
+	s64 ret;
 
 	switch (opcode) {
 	case OP_touch:
 		return touch(a[0], a[1], a[2], r, count);
 	case OP_uffd_register:
+		if ((u32)a[0] == ABI_FD_OF_UFFD2)
+			CTL(ARMED) = 1;
 		reg = (struct uffdio_register){ .range = { a[1], a[2] }, .mode = a[3] };
 		return sys(ioctl, a[0], UFFDIO_REGISTER, &reg);
 	case OP_uffd_unregister:
@@ -240,7 +268,7 @@ static s64 run_call(u64 opcode, const u64 *a, const struct abi_record *r, u64 co
 	case OP_mbind:
 		return sys(mbind, a[0], a[1], a[2], &a[3], 65, a[4]);
 	case OP_fork:
-		return -ENOSYS;
+		return child_fork();
 	case OP_shmat:
 		if (a[0] > 1 || !(a[0] ? CTL(SHM1) : CTL(SHM0)))
 			return -EINVAL;
@@ -248,12 +276,17 @@ static s64 run_call(u64 opcode, const u64 *a, const struct abi_record *r, u64 co
 	case OP_prctl:
 		CTL(SAW_PRCTL) = 1;
 		break;
-	case OP_ftruncate:
-		CTL(RESIZED) |= 1ULL << (a[0] & 63);
-		break;
 	case OP_madvise:
 		if ((u32)a[2] == MADV_REMOVE)
 			CTL(CHANGED) = ~0ULL;
+		if ((u32)a[2] != MADV_GUARD_INSTALL)
+			break;
+		interrupt_every(ENDLESS_US);
+		ret = sys(madvise, a[0], a[1], a[2]);
+		interrupt_every(0);
+		return ret;
+	case OP_ftruncate:
+		CTL(RESIZED) |= 1ULL << (a[0] & 63);
 		break;
 	case OP_mmap:
 		if (a[3] & MAP_LOCKED)
@@ -392,6 +425,8 @@ static u32 reset(const struct abi_record *last, u64 count)
 			sys(munmap, gap, end - gap);
 		gap = i < base_count ? BASE[i].end : 0;
 	}
+	if (CTL(ARMED))
+		events_drain();
 	restore_process();
 	restore_objects();
 	if (CTL(SAW_PRCTL)) {
@@ -427,9 +462,9 @@ static int shared_intact(const struct abi_record *r, u64 count)
 	return at >= ABI_SHARED_BASE + ABI_SHARED_SIZE;
 }
 
-/* What is written after a step's records; *to moves on. Returns 0 or -errno. */
-static s64 observe(struct abi_step *step, const struct abi_record *r, u64 count, int last, u8 **to,
-		   const u8 *end)
+/* VmFlags, counters and page tables of a step, where they are asked for. */
+static s64 observe_memory(struct abi_step *step, const struct abi_record *r, u64 count, int last,
+			  u8 **to, const u8 *end)
 {
 	u64 total = 0, data, locked, *word;
 	struct abi_counters *counters;
@@ -475,6 +510,45 @@ static s64 observe(struct abi_step *step, const struct abi_record *r, u64 count,
 	*word = n;
 	*to += n * sizeof(struct abi_entry);
 	step->sections |= ABI_SECTION_PAGES;
+	return 0;
+}
+
+/* What uffd2 and a fork's child reported of a step. */
+static s64 observe_reports(struct abi_step *step, u8 **to, const u8 *end)
+{
+	if (CTL(EVENTS)) {
+		u64 size = CTL(EVENTS) * sizeof(struct abi_event);
+
+		if (CTL(EVENTS) > MAX_EVENTS || *to + sizeof(u64) + size > end)
+			return -ENOSPC;
+		*(u64 *)*to = CTL(EVENTS);
+		memcpy(*to + sizeof(u64), EVENT, size);
+		*to += sizeof(u64) + size;
+		step->sections |= ABI_SECTION_EVENTS;
+	}
+	if (CTL(CHILD)) {
+		if ((s64)CTL(CHILD) < 0)
+			return CTL(CHILD);
+		if (*to + CTL(CHILD) > end)
+			return -ENOSPC;
+		memcpy(*to, SHARED(CHILD), CTL(CHILD));
+		*to += CTL(CHILD);
+		step->sections |= ABI_SECTION_CHILD;
+	}
+	return 0;
+}
+
+/* What is written after a step's records; *to moves on. Returns 0 or -errno. */
+static s64 observe(struct abi_step *step, const struct abi_record *r, u64 count, int last, u8 **to,
+		   const u8 *end)
+{
+	s64 n = observe_memory(step, r, count, last, to, end);
+	u64 *word;
+
+	if (!n)
+		n = observe_reports(step, to, end);
+	if (n)
+		return n;
 	if (last && CTL(FULL)) {
 		if (*to + sizeof(u64) > end)
 			return -ENOSPC;
@@ -491,6 +565,15 @@ static s64 observe(struct abi_step *step, const struct abi_record *r, u64 count,
 	return 0;
 }
 
+/* Whether the program at w, n calls, registers memory with uffd2. */
+static int wants_reader(const u64 *w, u64 n)
+{
+	for (; n && *w < ABI_NR_CALLS; n--, w += 1 + calls[*w].arity)
+		if (*w == OP_uffd_register && (u32)w[1] == ABI_FD_OF_UFFD2)
+			return 1;
+	return 0;
+}
+
 /* Run the program at w, n calls; its trace goes to out, up to end. Returns the word after it. */
 static const u64 *run_program(const u64 *w, u64 n, u8 *out, const u8 *end,
 			      struct abi_result *result)
@@ -500,6 +583,9 @@ static const u64 *run_program(const u64 *w, u64 n, u8 *out, const u8 *end,
 
 	layout_forget();
 	CTL(SAW_LOCKED) = 0;
+	CTL(ARMED) = 0;
+	if (wants_reader(w, n))
+		events_start();
 	for (u64 i = 0; i < n; i++) {
 		struct abi_step *step = (struct abi_step *)(out + at);
 		struct abi_record *records = (struct abi_record *)(step + 1);
@@ -517,9 +603,13 @@ static const u64 *run_program(const u64 *w, u64 n, u8 *out, const u8 *end,
 		CTL(CALL) = i;
 		CTL(CLOCK) = i;
 		CTL(BEATS)++;
+		CTL(EVENTS) = 0;
+		CTL(CHILD) = 0;
 		CTL(PHASE) = ABI_PHASE_CALL;
 		step->value = run_call(opcode, w - calls[opcode].arity, prev, prev_count);
 		CTL(PHASE) = ABI_PHASE_LAYOUT;
+		if (CTL(ARMED))
+			events_drain();
 		/* The break and a name rename what stays where it is. */
 		count = layout_read(records, (end - (u8 *)records) / sizeof(*records), prev,
 				    opcode == OP_brk || opcode == OP_set_vma_name ? 0 : prev_count);

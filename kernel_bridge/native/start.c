@@ -9,11 +9,16 @@
 #include <linux/resource.h>
 #include <asm/signal.h>
 
-#include "executor.h"
+#include "events.h"
 
 #ifndef UFFD_USER_MODE_ONLY
 #define UFFD_USER_MODE_ONLY 1
 #endif
+#ifndef UFFD_FEATURE_WP_UNPOPULATED
+#define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
+#endif
+#define UFFD2_FEATURES (UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE | \
+			UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_WP_UNPOPULATED)
 #define ADDRESSES_47 ((1ULL << 47) - ABI_PAGE)
 #define ADDRESSES_56 ((1ULL << 56) - ABI_PAGE)
 #define STACK_LIMIT (8ULL << 20)
@@ -73,6 +78,7 @@ void exec_self(void)
 {
 	const char *argv[] = { "vmadiff", 0 }, *envp[] = { 0 };
 
+	events_stop();
 	fail(START_EXEC, sys(execveat, ABI_FD_IMAGE, "", argv, envp, AT_EMPTY_PATH));
 }
 
@@ -144,9 +150,9 @@ static void __attribute__((noreturn)) prepare(void)
 	exec_self();
 }
 
-static s64 open_uffd(u64 target)
+static s64 open_uffd(u64 target, u64 features)
 {
-	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_SIGBUS };
+	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_SIGBUS | features };
 	s64 fd, err;
 
 	sys(close, target);
@@ -171,8 +177,12 @@ static void open_descriptors(void)
 
 	if (err)
 		fail(START_PROC, err);
-	CTL(UFFD0) = -open_uffd(ABI_FD_OF_UFFD0);
-	CTL(UFFD1) = -open_uffd(ABI_FD_OF_UFFD1);
+	CTL(UFFD0) = -open_uffd(ABI_FD_OF_UFFD0, 0);
+	CTL(UFFD1) = -open_uffd(ABI_FD_OF_UFFD1, 0);
+	CTL(UFFD2) = -open_uffd(ABI_FD_OF_UFFD2, UFFD2_FEATURES | UFFD_FEATURE_EVENT_FORK);
+	CTL(UFFD2_FORKS) = !CTL(UFFD2);
+	if (CTL(UFFD2))
+		CTL(UFFD2) = -open_uffd(ABI_FD_OF_UFFD2, UFFD2_FEATURES);
 }
 
 /*
@@ -244,7 +254,7 @@ static void settle(void)
 	s64 n = layout_read(now, SCRATCH_RECORDS, 0, 0);
 	u64 data;
 	s64 size = layout_vm_size(&data), locked = layout_vm_locked();
-	u64 uffd = CTL(UFFD0) | CTL(UFFD1) << 32;
+	u64 uffd = CTL(UFFD0) | CTL(UFFD1) << 16 | CTL(UFFD2) << 32 | CTL(UFFD2_FORKS) << 48;
 
 	if (n <= 0)
 		fail(START_LAYOUT, n);

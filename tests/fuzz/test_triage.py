@@ -118,13 +118,25 @@ def test_touched_pages() -> None:
             "events",
             Step(0, ()),
             Step(0, (), events=((0x15, 18, 1, 2, 3),)),
-            "model none, kernel 0x15",
+            "model none, kernel REMOVE",
         ),
         (
             "child",
-            Step(0, (), child=Child((vma(0, 1),), ())),
-            Step(0, (), child=Child((), ())),
+            Step(0, (), child=Child((vma(0, 1),), None, (0, 0, 0, 0), ())),
+            Step(0, (), child=Child((), None, (0, 0, 0, 0), ())),
             "layout: extra mapping in model",
+        ),
+        (
+            "child",
+            Step(0, (), child=Child((vma(0, 1),), (1,), (0, 0, 0, 0), ())),
+            Step(0, (), child=Child((vma(0, 1),), (3,), (0, 0, 0, 0), ())),
+            "flags: kernel only wr",
+        ),
+        (
+            "child",
+            Step(0, (), child=Child((vma(0, 1),), (1,), (0, 0, 0, 0), ())),
+            Step(0, (), child=Child((vma(0, 1),), (1,), (5, 0, 0, 0), ())),
+            "counters: VmLck",
         ),
         (
             "consistency",

@@ -122,7 +122,7 @@ def test_the_environment(kernel: KernelExecutor) -> None:
     known = {o.name for o in env.objects} | set(env.missing)
     assert known <= set(FD_NAMES)
     assert known >= {
-        "memfd", "memfd_ro", "file", "file_ro", "devzero", "pipe", "uffd0", "uffd1",
+        "memfd", "memfd_ro", "file", "file_ro", "devzero", "pipe", "uffd0", "uffd1", "uffd2",
         "tmpfs", "tmpfs_ro", "ext4", "ext4_ro", "xfs", "xfs_ro", "btrfs", "btrfs_ro",
         "overlay", "overlay_ro", "ramfs", "proc", "sysfs",
     }  # fmt: skip

@@ -3,8 +3,16 @@
 import pytest
 
 from abi.consts import PAGE
-from model.flags import VM_GROWSDOWN, VM_IO, VM_SOFTDIRTY
-from model.space import PTE_ANON, PTE_GUARD, AddressSpace, guard_start, same_attributes
+from model.flags import VM_GROWSDOWN, VM_IO, VM_SOFTDIRTY, VM_UFFD_WP
+from model.space import (
+    PTE_ANON,
+    PTE_FILE,
+    PTE_GUARD,
+    PTE_WP,
+    AddressSpace,
+    guard_start,
+    same_attributes,
+)
 from model.vma import Vma
 from tests.environments import ENVIRONMENT
 from tests.pictures import Drawing, at, play, scenes
@@ -94,11 +102,23 @@ def test_a_copy_shares_nothing_that_changes() -> None:
 
 
 @pytest.mark.parametrize("pages", [1, 9])
-def test_clearing_page_table_entries_may_keep_some(pages: int) -> None:
+def test_zapping_keeps_guards(pages: int) -> None:
     space = AddressSpace(ENVIRONMENT, frozenset())
     space.ptes = {0: PTE_ANON, 1: PTE_GUARD, 99: PTE_ANON}
-    space.clear_ptes(0, pages * PAGE, keep=PTE_GUARD)
+    space.zap(Vma(0, 9 * PAGE, 0, None, 0, anonymous=True), 0, pages * PAGE)
     assert space.ptes == {1: PTE_GUARD, 99: PTE_ANON}
+
+
+def test_zapping_a_file_keeps_write_protection() -> None:
+    space = AddressSpace(ENVIRONMENT, frozenset())
+    vma = Vma(0, 9 * PAGE, VM_UFFD_WP, None, 0, anonymous=False)
+    space.ptes = {0: PTE_ANON, 1: PTE_FILE | PTE_WP, 2: PTE_WP, 3: PTE_FILE}
+    space.zap(vma, 0, 9 * PAGE)
+    assert space.ptes == {1: PTE_WP, 2: PTE_WP}
+    space.ptes[0] = PTE_FILE | PTE_WP
+    vma.flags = 0
+    space.zap(vma, 0, 9 * PAGE)
+    assert space.ptes == {1: PTE_WP, 2: PTE_WP}, "a marker stays, registered or not"
 
 
 def test_moving_page_table_entries() -> None:
