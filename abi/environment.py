@@ -118,8 +118,8 @@ class Environment:
     capabilities: frozenset[str] = frozenset()
     #: What the kernel was configured with and the processor has, found by asking it: "KSM", "THP",
     #: "MEMORY_FAILURE" (each: madvise(0, 0, advice) is not EINVAL), "ANON_VMA_NAME", "PKU" (protection keys),
-    #: "SHMEM_HUGE" (shared memory may have huge pages), "SWAP" (there is some), "UFFD_FORK" (uffd2 reports forks), "HUGE_2MB" and "HUGE_1GB" (hugetlb
-    #: pages of that size; the first is the default).
+    #: "SHMEM_HUGE" (shared memory may have huge pages), "SWAP" (there is some), "HUGE_2MB" and "HUGE_1GB" (hugetlb
+    #: pages of that size; the first is the default), "UFFD_FORK" (uffd2 reports forks).
     config: frozenset[str] = frozenset()
     #: vm.overcommit_memory.
     overcommit: int = 0

@@ -1438,8 +1438,8 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "child-leaves-cache",
-            "        inode.cached.add(index)\n",
-            "        pass\n",
+            "            inodes[ident].cached.add(index)\n",
+            "            pass\n",
             "what a child reads of shared memory is in the page cache",
         ),
     ),

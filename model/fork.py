@@ -55,8 +55,10 @@ def fork(space: AddressSpace, call: Fork) -> int:
     count = COUNT.pack(len(layout) // RECORD.size)
     contents, filled = contents_section(child)
     space.child = (count + layout, flags_section(child), counters_section(child) + contents)
-    for inode, index in filled:
-        inode.cached.add(index)
+    inodes = {vma.file.inode.ident: vma.file.inode for vma in child.vmas if vma.file}
+    for ident, index in filled:
+        if ident in inodes:
+            inodes[ident].cached.add(index)
     if space.write_protected:
         _share_pages(space)
     return 0

@@ -30,7 +30,7 @@ from model.flags import (
     VM_WRITE,
 )
 from model.space import PTE_ANON, PTE_FILE, PTE_GUARD, PTE_KIND, PTE_WORD, PTE_WP, AddressSpace
-from model.vma import Inode, Vma
+from model.vma import Vma
 
 #: VM_* bit -> bit of a flags word.
 _BITS: Final = tuple((vm.CODES[code], 1 << i) for i, code in enumerate(CODES) if code in vm.CODES)
@@ -95,12 +95,12 @@ def pages_section(space: AddressSpace) -> bytes:
     return COUNT.pack(len(entries)) + b"".join(entries)
 
 
-def contents_section(space: AddressSpace) -> tuple[bytes, set[tuple[Inode, int]]]:
+def contents_section(space: AddressSpace) -> tuple[bytes, set[tuple[int, int]]]:
     """What reading every page gives, in address order, up to CONTENT_PAGES pages; and the pages of shared memory that
     were read, which are in the page cache then."""
     entries: list[bytes] = []
     budget = CONTENT_PAGES
-    filled: set[tuple[Inode, int]] = set()
+    filled: set[tuple[int, int]] = set()
     for vma in space.vmas:
         if is_opaque(space, vma):
             continue
@@ -125,9 +125,9 @@ def _reads_as_zero(vma: Vma) -> bool:
     return vma.anonymous and not vma.flags & VM_UFFD_MISSING
 
 
-def _reading(space: AddressSpace, vma: Vma, page: int, filled: set[tuple[Inode, int]]) -> int:
+def _reading(space: AddressSpace, vma: Vma, page: int, filled: set[tuple[int, int]]) -> int:
     """The entry for a page that is read: its word, or how it fails; what is not readable is read as ptrace does, whose
-    failures look alike. `filled`: the pages of shared memory (inode, index) that reading has put into the cache."""
+    failures look alike. `filled`: the pages of shared memory (ident, index) that reading has put into the cache."""
     held = space.ptes.get(page, 0)
     kind = held & PTE_KIND
     readable = vma.flags & VM_READ
@@ -147,10 +147,10 @@ def _reading(space: AddressSpace, vma: Vma, page: int, filled: set[tuple[Inode, 
         if index >= inode.pages:
             return bad
         if inode.shmem:
-            cached = index in inode.cached or (inode, index) in filled
+            cached = index in inode.cached or (inode.ident, index) in filled
             if vma.flags & (VM_UFFD_MINOR if cached else VM_UFFD_MISSING):
                 return bad
-            filled.add((inode, index))
+            filled.add((inode.ident, index))
     return inode.word(index) << _ENTRY_WORD
 
 
