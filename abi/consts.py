@@ -210,4 +210,7 @@ FD_NAMES: Final = {
     "perf": 35,
     "bpf": 36,
     "packet": 37,
+    "bpf_ring": 38,
+    "tcp": 39,
+    "unix": 40,
 }

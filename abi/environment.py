@@ -84,6 +84,8 @@ class Environment:
     objects: tuple[Object, ...]
     #: Why a descriptor of the table is missing: name -> one line.
     missing: dict[str, str] = field(default_factory=dict)
+    #: SysV shared memory segments, by the number that shmat is given; they have no descriptor (-1).
+    segments: tuple[Object, ...] = ()
     task_size: int = 0x7FFF_FFFF_F000
     #: Lowest address mmap may give without CAP_SYS_RAWIO (sysctl vm.mmap_min_addr).
     dac_mmap_min_addr: int = 65536
@@ -153,6 +155,7 @@ class Environment:
             InitialVma(**{**vma, "flags": tuple(vma["flags"])}) for vma in data["initial"]
         )
         data["objects"] = tuple(Object(**obj) for obj in data["objects"])
+        data["segments"] = tuple(Object(**obj) for obj in data.get("segments", ()))
         data["capabilities"] = frozenset(data["capabilities"])
         data["config"] = frozenset(data["config"])
         return cls(**data)

@@ -57,6 +57,7 @@ _WIRE_PREFIXES: Final = (
 )  # fmt: skip
 _WIRE_NAMES: Final = (
     "IMAGE_BASE", "SHARED_BASE", "SHARED_SIZE", "MAX_PROGRAMS", "MAX_NEW_IDENTS", "LAST_FIXED_IDENT",
+    "SEGMENTS", "SEGMENT_SIZE",
 )  # fmt: skip
 _TRACE_PREFIXES: Final = ("PERM_", "NAME_", "SECTION_", "INCONSISTENT_", "PAGE_")
 #: What both sides read in memory: struct, packed form in Python, C type of each member in order.

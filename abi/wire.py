@@ -203,6 +203,8 @@ OBJECT_RESIZE: Final = 16
 OBJECT_RESIDENT: Final = 32
 #: It is emptied after a program that mapped it, which also gives up what was reserved for it.
 OBJECT_EMPTY: Final = 64
+#: It is written to through mappings only, so that is how it is rewritten.
+OBJECT_UNWRITTEN: Final = 128
 
 #: Idents of the objects in layout records (`abi.trace`).
 IDENT_IMAGE: Final = 1
@@ -221,12 +223,16 @@ IDENT_SYSFS: Final = 13
 IDENT_HUGETLB: Final = 14
 IDENT_SECRETMEM: Final = 15
 IDENT_IOURING: Final = 16
-IDENT_PERF: Final = 17
-IDENT_BPF: Final = 18
+#: What has no inode of its own shares one: perf events, bpf maps.
+IDENT_ANON_INODE: Final = 17
+IDENT_TCP: Final = 18
 IDENT_PACKET: Final = 19
 IDENT_SHM0: Final = 20
 IDENT_SHM1: Final = 21
 LAST_FIXED_IDENT: Final = IDENT_SHM1
+#: The SysV segments: how many, and their size (bytes).
+SEGMENTS: Final = 2
+SEGMENT_SIZE: Final = 16 * PAGE
 #: Objects a program may create before its observation is given up.
 MAX_NEW_IDENTS: Final = 1000
 

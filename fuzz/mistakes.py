@@ -102,8 +102,8 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "shmem-ineligible",
-            "if file is None or file.inode.shmem or file.inode.huge:",
-            "if file and file.inode.shmem:\n        return False\n    if file is None or file.inode.huge:",
+            "if file is None or vma.is_shmem or file.inode.huge:",
+            "if vma.is_shmem:\n        return False\n    if file is None or file.inode.huge:",
             "shared memory moves as one of several",
         ),
         (
@@ -394,14 +394,14 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "between-two-anon-vmas-joins-right",
-            "right = False",
-            "left = False",
+            "right = False  # each",
+            "left = False  # each",
             "a new range between two anon_vmas merges with the VMA below",
         ),
         (
             "between-two-anon-vmas-joins-none",
-            "right = False",
-            "left = right = False",
+            "right = False  # each",
+            "left = right = False  # each",
             "a new range between two anon_vmas merges with one of them",
         ),
         (
@@ -1173,8 +1173,8 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "minor-mode-of-anonymous",
-            "return shmem or (vma.anonymous and not modes & VM_UFFD_MINOR)",
-            "return shmem or vma.anonymous",
+            "return vma.is_shmem or (vma.anonymous and not modes & VM_UFFD_MINOR)",
+            "return vma.is_shmem or vma.anonymous",
             "minor mode is for shared memory",
         ),
         (

@@ -17,8 +17,24 @@ from shutil import which
 from typing import Final
 
 NATIVE: Final = Path(__file__).parent / "native"
-SOURCES: Final = ("child.c", "events.c", "executor.c", "layout.c", "observe.c", "start.c")
-HEADERS: Final = ("abi.gen.h", "executor.h", "layout.h", "observe.h", "sys.h", "executor.lds")
+SOURCES: Final = (
+    "child.c",
+    "events.c",
+    "executor.c",
+    "layout.c",
+    "observe.c",
+    "special.c",
+    "start.c",
+)
+HEADERS: Final = (
+    "abi.gen.h",
+    "executor.h",
+    "layout.h",
+    "observe.h",
+    "special.h",
+    "sys.h",
+    "executor.lds",
+)
 FLAGS: Final = (
     "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-fno-pic",
     "-fno-strict-aliasing", "-fno-stack-protector", "-fno-asynchronous-unwind-tables",

@@ -103,6 +103,7 @@ def _read(
         initial=_initial(pid, memory),
         objects=tuple(_with_noexec(o, probe) for o in (*objects.described, *uffds)),
         missing=missing,
+        segments=tuple(objects.segments_described),
         task_size=memory.get("task_size"),
         dac_mmap_min_addr=dac_mmap_min_addr,
         mmap_min_addr=lowest if 0 < lowest < geometry.window else dac_mmap_min_addr,

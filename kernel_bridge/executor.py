@@ -472,14 +472,16 @@ class KernelExecutor:
         memory, config = self._memory, self.config
         memory.write("control", bytes(wire.AREAS["control"][1]))
         descriptors = self._objects.descriptors
+        mapped = (*self._objects.described, *self._objects.segments_described)
         words = {
             "reader": _READERS[config.reader],
             "rlimit_as": config.rlimit_as,
             "user": _NOBODY if config.drop_privileges and os.geteuid() == 0 else 0,
             "protect": int(config.protect),
             "objects": sum(1 << fd for fd in descriptors),
-            "contents": sum({1 << o.ident for o in self._objects.described if o.contents}),
-            "resident": sum({1 << o.ident for o in self._objects.described if o.resident}),
+            "contents": sum({1 << o.ident for o in mapped if o.contents}),
+            "resident": sum({1 << o.ident for o in mapped if o.resident}),
+            **{f"shm{n}": s.identifier + 1 for n, s in enumerate(self._objects.segments)},
             **self._base,
         }
         for name, value in words.items():

@@ -31,6 +31,7 @@ from abi.wire import (
 )
 from kernel_bridge import volumes
 from kernel_bridge.build import BuildError, writable_directory
+from kernel_bridge.special import SPECIAL, Segment, create_segment
 from kernel_bridge.volumes import VolumeError
 
 #: Size of the memfd and of the file (bytes).
@@ -68,6 +69,9 @@ class Objects:
     descriptors: dict[int, int] = field(default_factory=dict)
     described: list[Object] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
+    #: The SysV segments and what the model is told of them.
+    segments: list[Segment] = field(default_factory=list)
+    segments_described: list[Object] = field(default_factory=list)
     #: The pipe's write end: without one the read end would be another object to poll, not to map. Kept open.
     other: list[int] = field(default_factory=list)
 
@@ -80,14 +84,19 @@ class Objects:
         """Close every descriptor."""
         for fd in (*self.descriptors.values(), *self.other):
             os.close(fd)
+        for segment in self.segments:
+            segment.close()
         self.descriptors.clear()
         self.other.clear()
+        self.segments.clear()
 
 
 def _flags(obj: Object) -> int:
     flags = wire.OBJECT_SHARED * obj.shared_only | wire.OBJECT_CONTENTS * obj.contents
     if obj.huge:
         flags |= wire.OBJECT_EMPTY | wire.OBJECT_RESIZE
+    elif obj.fs == "secretmem":
+        flags |= wire.OBJECT_UNWRITTEN
     elif obj.writable and obj.fs in _SHMEM:
         flags |= wire.OBJECT_PUNCH | wire.OBJECT_RESIZE
     if obj.writable and obj.data:
@@ -106,6 +115,8 @@ def open_objects(state: Callable[[], Path]) -> Objects:
     _open_proc(objects)
     _open_sysfs(objects)
     _open_hugetlb(objects)
+    _open_special(objects)
+    _create_segments(objects)
     return objects
 
 
@@ -316,6 +327,44 @@ def _open_hugetlb(objects: Objects) -> None:
         objects.missing["hugetlb"] = f"memfd_create(MFD_HUGETLB): {error.strerror}"
         return
     _add(objects, "hugetlb", fd, IDENT_HUGETLB, "hugetlbfs", HUGE_SIZE)
+
+
+def _open_special(objects: Objects) -> None:
+    idents: dict[tuple[int, int], int] = {}
+    for row in SPECIAL:
+        try:
+            fd = row.open()
+        except OSError as error:
+            objects.missing[row.name] = f"{row.name}: {error.strerror}"
+            continue
+        status = os.fstat(fd)
+        objects.descriptors[FD_NAMES[row.name]] = fd
+        objects.described.append(
+            Object(
+                fd=FD_NAMES[row.name],
+                name=row.name,
+                ident=row.ident and idents.setdefault((status.st_dev, status.st_ino), row.ident),
+                fs=row.fs,
+                size=row.size,
+                contents=row.memory,
+                resident=row.memory,
+                shared_only=row.shared_only,
+            )
+        )
+
+
+def _create_segments(objects: Objects) -> None:
+    for number in range(wire.SEGMENTS):
+        name = f"shm{number}"
+        try:
+            objects.segments.append(create_segment())
+        except OSError as error:
+            objects.missing[name] = f"shmget: {error.strerror}"
+            return
+        ident = wire.IDENT_SHM0 + number
+        objects.segments_described.append(
+            Object(-1, name, ident, "sysv", wire.SEGMENT_SIZE, resident=True)
+        )
 
 
 def file_system(fd: int) -> str:

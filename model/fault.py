@@ -22,6 +22,7 @@ from model import hugetlb
 from model.errors import SyscallError, Unmodelled
 from model.flags import (
     VM_ACCESS,
+    VM_DONTEXPAND,
     VM_GROWSDOWN,
     VM_HUGETLB,
     VM_IGNORE_MERGE,
@@ -112,8 +113,17 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
     if vma.flags & VM_HUGETLB:
         return hugetlb.fault(space, vma, page, write=write)
     held = space.ptes.get(page, 0)
+    kind = vma.file.kind if vma.file else None
+    if kind and write and kind.read_only_data and vma.page_offset(page << PAGE_SHIFT):
+        return TOUCH_SIGBUS
     if held & PTE_KIND:
         return _fault_present(space, vma, page, write=write)
+    if kind and not kind.faults(space):
+        return TOUCH_SIGBUS
+    if kind and vma.flags & VM_DONTEXPAND:
+        # All that was mapped is there, and no VMA of it grows.
+        space.ptes[page] = PTE_FILE
+        return TOUCH_OK
     if held:
         return _fault_marker(space, vma, page, write=write)
     private_write = write and not vma.flags & VM_SHARED
@@ -189,7 +199,8 @@ def _fault_file(space: AddressSpace, vma: Vma, page: int, *, write: bool, cow: b
         if cow:
             _copy(space, vma, page)
         return TOUCH_OK
-    if not write and not vma.flags & (VM_UFFD_WP | VM_UFFD_MINOR):
+    around = not vma.file.kind  # ipc/shm.c: shm_vm_ops has no map_pages()
+    if around and not write and not vma.flags & (VM_UFFD_WP | VM_UFFD_MINOR):
         _fault_around(space, vma, page)
         if page in space.ptes:
             return TOUCH_OK
@@ -287,12 +298,16 @@ def expand_downwards(space: AddressSpace, index: int, addr: int) -> bool:
     return True
 
 
+def is_reachable(vma: Vma) -> bool:
+    """The kernel gets at its pages on behalf of a program (mm/gup.c: check_vma_flags())."""
+    return not vma.flags & (VM_IO | VM_PFNMAP) and not vma.is_secret
+
+
 def populate(space: AddressSpace, start: int, end: int) -> None:
     """Fault pages in for MAP_POPULATE, MAP_LOCKED and growing locked memory: what fails is left out, VMA by VMA
     (mm/gup.c: __mm_populate())."""
     for vma in space.between(start, end):
-        if not vma.flags & (VM_IO | VM_PFNMAP):
-            populate_vma(space, vma, max(start, vma.start), min(end, vma.end))
+        populate_vma(space, vma, max(start, vma.start), min(end, vma.end))
 
 
 def populate_locked(space: AddressSpace, start: int, end: int) -> bool:
@@ -308,6 +323,8 @@ def populate_locked(space: AddressSpace, start: int, end: int) -> bool:
 def populate_vma(space: AddressSpace, vma: Vma, start: int, end: int) -> bool:
     """Fault in pages of one VMA up to the first that fails; whether none did (mm/gup.c: populate_vma_page_range())."""
     flags = vma.flags
+    if not is_reachable(vma):
+        return False
     if flags & VM_LOCKONFAULT:
         return True
     if flags & VM_PKEY_EXEC_ONLY or not flags & VM_ACCESS or not flags & VM_MAYREAD:

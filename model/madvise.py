@@ -41,7 +41,7 @@ from abi.consts import (
 )
 from model import hugetlb
 from model.errors import SyscallError, Unmodelled
-from model.fault import populate_strictly, prepare_anon_vma
+from model.fault import is_reachable, populate_strictly, prepare_anon_vma
 from model.flags import (
     VM_DONTCOPY,
     VM_DONTDUMP,
@@ -212,7 +212,7 @@ def _populate(space: AddressSpace, start: int, end: int, *, write: bool) -> None
         if vma is None:
             raise SyscallError(ENOMEM)  # madvise(2): a page is not mapped
         needed = VM_WRITE if write else VM_READ
-        if vma.flags & (VM_IO | VM_PFNMAP) or not vma.flags & needed:
+        if not is_reachable(vma) or not vma.flags & needed:
             raise SyscallError(EINVAL)  # madvise(2): the mapping does not allow such access
         stop = min(vma.end, end)
         populate_strictly(space, vma, start, stop, write=write)
@@ -254,6 +254,9 @@ def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     offset = first << PAGE_SHIFT & WORD
     if offset >> 63:
         raise SyscallError(EINVAL)  # fs/open.c: vfs_fallocate(): a negative offset
+    kind = vma.file.kind
+    if kind and kind.mmap:
+        raise SyscallError(kind.hole)  # fs/open.c: vfs_fallocate(): it has no holes
     if offset + (end - start) > inode.max_bytes:
         raise SyscallError(EFBIG)  # fs/open.c: vfs_fallocate(): beyond the largest file
     if vma.file.own_area:

@@ -58,4 +58,6 @@ def _is_in_memory(space: AddressSpace, vma: Vma, page: int) -> bool:
     if not inode.resident:
         return False
     index = vma.page_offset(page << PAGE_SHIFT)
+    if vma.is_secret:
+        return index < inode.pages  # all of it was made before any program
     return kind == PTE_FILE or (not vma.anonymous and index in inode.cached)

@@ -152,7 +152,7 @@ def _fix_up(space: AddressSpace, vma: Vma, start: int, end: int, flags: int) -> 
     """Change a VMA's part, if it is of a kind that can be locked; the VMA it is then in (mm/mlock.c: mlock_fixup())."""
     old = vma.flags
     new = old & ~VM_LOCKED_MASK | flags
-    if new == old or not supports_mlock(vma):
+    if new == old or vma.is_secret or not supports_mlock(vma):
         return vma
     vma = space.modify(vma, start, end, new, vma.uffd)
     pages = end - start >> PAGE_SHIFT

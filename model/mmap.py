@@ -71,7 +71,13 @@ from model.kernfs import kernel_flags
 from model.placement import get_unmapped_area
 from model.prctl import check_exec_gain, mergeable_flags, new_vma_flags
 from model.profile import DROPPABLE
-from model.space import OVERCOMMIT_NEVER, AddressSpace, is_accountable, supports_mlock
+from model.space import (
+    OVERCOMMIT_NEVER,
+    PTE_FILE,
+    AddressSpace,
+    is_accountable,
+    supports_mlock,
+)
 from model.vma import File, Vma
 
 #: Flags that MAP_SHARED_VALIDATE knows (include/linux/mman.h: LEGACY_MAP_MASK).
@@ -292,6 +298,10 @@ def _map_region(
     if huge:
         hugetlb.map_file(space, vma)
         space.name_inode(vma)
+    if file and file.kind and file.kind.mmap:
+        present = file.kind.mmap(space, vma)
+        first = addr >> PAGE_SHIFT
+        space.ptes.update(dict.fromkeys(range(first, first + present), PTE_FILE))
     # What overlayfs maps is found after the attempt to merge (mm/vma.c: __mmap_new_file_vma()).
     mapped = None if stacked else space.merge_new(addr, end, vma)
     if mapped is None:
@@ -299,7 +309,7 @@ def _map_region(
         space.insert(vma)
         mapped = vma
     space.total_vm += pages
-    if vm_flags & VM_LOCKED:
+    if vma.flags & VM_LOCKED:
         if supports_mlock(mapped):
             space.locked_vm += pages
         else:

@@ -63,7 +63,7 @@ from model.profile import (
     UFFD_MOVE_NEVER_MERGES,
     VALIDATE_BEFORE_UNMAP,
 )
-from model.space import EVENT_UFFD, AddressSpace
+from model.space import EVENT_UFFD, AddressSpace, is_whole
 from model.vma import Vma
 
 _KNOWN: Final = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP
@@ -235,8 +235,10 @@ def _multi_allowed(space: AddressSpace, vma: Vma) -> bool:
     if vma.flags & VM_UFFD:
         return False
     file = vma.file
-    if file is None or file.inode.shmem or file.inode.huge:
+    if file is None or vma.is_shmem or file.inode.huge:
         return True
+    if file.kind:
+        return not file.kind.own_area
     if file.thp_area:
         return MULTI_VMA_THP_AREA in space.changes
     return not file.own_area
@@ -338,6 +340,8 @@ def _move_vma(
         dontunmap and DONTUNMAP_SPLITS_LOCKED in space.changes and bool(vma.flags & VM_LOCKED)
     )
     _check_map_count(space, pre_split=pre_split)
+    if (vma.start, vma.end) != (addr, addr + old_len) and is_whole(vma):
+        raise SyscallError(EINVAL)  # mm/mremap.c: prep_move_vma(): it cannot be cut
     hugetlb.check_move(vma, addr, old_len)
     if pre_split:
         vma = space.cut_out(vma, addr, addr + old_len)

@@ -17,11 +17,10 @@ from abi.trace import (
 from abi.wire import IDENT_IMAGE, IDENT_SHARED
 from model import flags as vm
 from model import hugetlb
+from model.fault import is_reachable
 from model.flags import (
     VM_EXEC,
     VM_GROWSDOWN,
-    VM_IO,
-    VM_PFNMAP,
     VM_READ,
     VM_SHADOW_STACK,
     VM_SHARED,
@@ -88,7 +87,8 @@ def pages_section(space: AddressSpace) -> bytes:
             elif kind == PTE_ANON:
                 entry |= PAGE_PRESENT | held >> PTE_WORD << _ENTRY_WORD
             elif kind == PTE_FILE and vma.file and vma.file.inode.resident:
-                word = vma.file.inode.word(vma.page_offset(page << PAGE_SHIFT))
+                seen = vma.flags & VM_READ or is_reachable(vma)
+                word = vma.file.inode.word(vma.page_offset(page << PAGE_SHIFT)) if seen else 0
                 entry |= PAGE_PRESENT | PAGE_FILE | word << _ENTRY_WORD
             if entry:
                 entries.append(ENTRY.pack(page, entry))
@@ -131,7 +131,7 @@ def _reading(space: AddressSpace, vma: Vma, page: int, filled: set[tuple[int, in
     held = space.ptes.get(page, 0)
     kind = held & PTE_KIND
     readable = vma.flags & VM_READ
-    if kind == PTE_GUARD or (not readable and vma.flags & (VM_IO | VM_PFNMAP)):
+    if kind == PTE_GUARD or not (readable or is_reachable(vma)):
         return TOUCH_SIGSEGV
     if kind == PTE_ANON:
         return held >> PTE_WORD << _ENTRY_WORD

@@ -40,6 +40,8 @@ def get_unmapped_area(
     if length > environment.task_size:
         # mm/mmap.c: __get_unmapped_area(): longer than the address space
         raise SyscallError(ENOMEM)
+    if file and file.kind and file.kind.area:
+        file.kind.area(space, addr, pgoff)
     if flags & MAP_FIXED:
         if file and file.inode.huge and addr & file.inode.huge - 1:
             # fs/hugetlbfs/inode.c: hugetlb_get_unmapped_area(): a fixed address inside a huge page

@@ -259,6 +259,33 @@ UFFD_MOVE_NEVER_MERGES: Final = Change(
     stable="also in 7.3.4",
 )
 
+SECRETMEM_LOCKED: Final = Change(
+    "secretmem_locked",
+    "1507f51255c9",
+    'mm: introduce memfd_secret system call to create "secret" memory areas',
+    (5, 14),
+    until=(7, 2),
+    stable="no longer in 6.12.117",
+)
+PERF_PFNMAP: Final = Change(
+    "perf_pfnmap",
+    "b709eb872e19",
+    "perf: map pages in advance",
+    (6, 14),
+)
+IOURING_AREA_EINVAL: Final = Change(
+    "iouring_area_einval",
+    "",
+    "io_uring/memmap: an offset at which nothing is has an error of its own",
+    (7, 2),
+)
+BPF_ARRAY_FAULTS: Final = Change(
+    "bpf_array_faults",
+    "",
+    "bpf: pages of a mapped array come when they are used",
+    (7, 3),
+)
+
 #: The closed list, oldest first release first.
 CHANGES: Final[tuple[Change, ...]] = tuple(
     sorted(

@@ -31,6 +31,8 @@ from abi.calls import (
     RemapFilePages,
     Setrlimit,
     SetVmaName,
+    Shmat,
+    Shmdt,
     Touch,
     UffdRegister,
     UffdUnregister,
@@ -59,6 +61,7 @@ from model.fault import touch
 from model.flags import CODES, VM_ACCESS, VM_MAYACCESS, VM_MAYSHARE, VM_SHARED
 from model.fork import fork
 from model.ftruncate import ftruncate
+from model.kinds import KINDS
 from model.madvise import madvise
 from model.mbind import mbind
 from model.mincore import mincore
@@ -82,6 +85,7 @@ from model.profile import Profile
 from model.remap_file_pages import remap_file_pages
 from model.rlimit import setrlimit
 from model.set_vma_name import set_vma_name
+from model.shm import shmat, shmdt
 from model.space import AddressSpace
 from model.uffd import uffd_register, uffd_unregister, uffd_writeprotect
 from model.vma import File, Inode, Vma
@@ -121,6 +125,8 @@ SEMANTICS: Final[dict[type[Call], Callable[[AddressSpace, Any], int]]] = {
     Mbind: mbind,
     UffdWriteprotect: uffd_writeprotect,
     Fork: fork,
+    Shmat: shmat,
+    Shmdt: shmdt,
 }
 
 #: File systems whose files are placed by thp_get_unmapped_area(), those that know MAP_SYNC (fs/*/file.c), and those
@@ -146,7 +152,8 @@ class Model:
         self.profile = profile
         self._initial = _initial_space(environment, profile)
         self._layout = self._initial.layout()
-        self._inodes = {file.inode for file in self._initial.files.values()}
+        files = self._initial.files.values()
+        self._inodes = {*self._initial.segments, *(file.inode for file in files)}
 
     def start(self, *, full: bool = False) -> "Run":
         """A run of a program from its beginning, observed in full or not. A model has one run at a time: files are
@@ -244,6 +251,7 @@ def _initial_space(environment: Environment, profile: Profile) -> AddressSpace:
     space = AddressSpace(environment, profile.changes)
     inodes: dict[int, Inode] = {}
     space.files = {obj.fd: _file(obj, inodes) for obj in environment.objects}
+    space.segments = tuple(_file(obj, inodes).inode for obj in environment.segments)
     space.uffds = frozenset(obj.fd for obj in environment.objects if obj.fs == "uffd")
     for vma in environment.initial:
         space.insert(_own_vma(space, vma, inodes))
@@ -253,7 +261,8 @@ def _initial_space(environment: Environment, profile: Profile) -> AddressSpace:
 
 def _file(obj: Object, inodes: dict[int, Inode]) -> File:
     """The open file behind a descriptor; descriptors of one object share its inode."""
-    shmem = obj.fs in SHMEM_FILE_SYSTEMS
+    shmem = obj.fs in SHMEM_FILE_SYSTEMS or obj.fs == "sysv"
+    kind = KINDS.get(obj.fs)
     inode = Inode(
         obj.ident,
         obj.size + 4095 >> PAGE_SHIFT,
@@ -263,6 +272,7 @@ def _file(obj: Object, inodes: dict[int, Inode]) -> File:
         contents=obj.contents,
         huge=obj.huge,
     )
+    inode.resident |= obj.resident
     if obj.ident:
         inode = inodes.setdefault(obj.ident, inode)
     file = File(
@@ -271,14 +281,16 @@ def _file(obj: Object, inodes: dict[int, Inode]) -> File:
         thp_area=obj.fs in THP_AREA_FILE_SYSTEMS,
         own_area=obj.fs in OWN_AREA_KINDS,
         sync=obj.fs in SYNC_FILE_SYSTEMS,
-        fsync=obj.fs not in KERNEL_FILE_SYSTEMS,
+        fsync=obj.fs not in KERNEL_FILE_SYSTEMS and kind is None,
         kernel=obj.fs if obj.fs in KERNEL_FILE_SYSTEMS else "",
         readable=obj.readable,
         writable=obj.writable,
         noexec=obj.noexec,
         late=obj.fs not in PREPARING_FILE_SYSTEMS,
         mappable=obj.fs not in ("pipe", "uffd"),
-        regular=obj.fs not in ("devzero", "pipe", "uffd"),
+        regular=obj.fs not in ("devzero", "pipe", "uffd", "iouring", "perf", "bpf", "bpf_ring"),
+        kind=kind,
+        pages=obj.size >> PAGE_SHIFT,
     )
     if not obj.stacked:
         return file

@@ -82,7 +82,8 @@ class AddressSpace:
     vmas: in address order, not overlapping; starts: their start addresses, kept in step.
     clock: the index of the call that runs.
     ptes: page number -> PTE_*. total_vm, locked_vm: in pages. files: descriptor -> open file.
-    uffds: descriptors that are userfaultfds. next_ident: the ident of the next object that the program creates.
+    segments: the SysV segments, by number. uffds: descriptors that are userfaultfds. next_ident: the ident of the next
+    object that the program creates.
     events: what EVENT_UFFD reported of the call that runs (`abi.trace.EVENT`). child: what the child of a fork reports:
     records, VmFlags, and the rest.
     write_protected: a userfaultfd has write-protected pages.
@@ -109,6 +110,7 @@ class AddressSpace:
         "next_ident",
         "own_dropped",
         "ptes",
+        "segments",
         "starts",
         "thp_disabled",
         "total_vm",
@@ -128,6 +130,7 @@ class AddressSpace:
         self.events: list[tuple[int, int, int, int, int]] = []
         self.child: tuple[bytes, bytes, bytes] | None = None
         self.files: dict[int, File] = {}
+        self.segments: tuple[Inode, ...] = ()
         self.uffds: frozenset[int] = frozenset()
         self.def_flags = 0
         self.limits: dict[int, int] = {
@@ -159,6 +162,7 @@ class AddressSpace:
         new.events = self.events.copy()
         new.child = self.child
         new.files = self.files
+        new.segments = self.segments
         new.uffds = self.uffds
         new.def_flags = self.def_flags
         new.limits = self.limits
@@ -318,9 +322,11 @@ class AddressSpace:
         """Cut a VMA at `addr`, which lies inside it: it keeps the lower part (mm/vma.c: __split_vma()).
 
         Raises:
-            SyscallError: EINVAL inside a huge page.
+            SyscallError: EINVAL inside a huge page, or of what cannot be cut.
         """
         lower = self.vmas[index]
+        if is_whole(lower):
+            raise SyscallError(EINVAL)  # kernel/events/core.c: perf_mmap_may_split()
         if lower.flags & VM_HUGETLB and lower.file and addr & lower.file.inode.huge - 1:
             raise SyscallError(EINVAL)  # mm/hugetlb.c: hugetlb_vm_op_split(): inside a huge page
         upper = lower.copy()
@@ -440,6 +446,8 @@ class AddressSpace:
             assert below is not None and above is not None
             if below.anon_vma and above.anon_vma and below.anon_vma != above.anon_vma:
                 right = False  # each may merge with the new range, but not with one another
+            elif not _is_removable(above):
+                right = False
         sticky = like.flags & VM_STICKY
         if left:
             assert below is not None
@@ -522,6 +530,8 @@ class AddressSpace:
             )
         ):
             above = None
+        if left_side and right_side and not _is_removable(vma):
+            return None
         if (
             below
             and above
@@ -661,6 +671,16 @@ def same_attributes(a: Vma, b: Vma) -> bool:
 def supports_mlock(vma: Vma) -> bool:
     """Memory of its kind can be locked (mm/internal.h: vma_supports_mlock())."""
     return not vma.flags & (VM_SPECIAL | VM_DROPPABLE | VM_HUGETLB)
+
+
+def is_whole(vma: Vma) -> bool:
+    """It cannot be cut (vm_ops->may_split)."""
+    return vma.file is not None and vma.file.kind is not None and vma.file.kind.whole
+
+
+def _is_removable(vma: Vma) -> bool:
+    """A merge may remove it: nobody wants to know of its end (mm/vma.c: can_merge_remove_vma())."""
+    return vma.file is None or vma.file.kind is None or not vma.file.kind.has_close
 
 
 def is_data(flags: int) -> bool:

@@ -203,5 +203,4 @@ def _can_userfault(space: AddressSpace, vma: Vma, modes: int) -> bool:
         return True
     if vma.flags & VM_SPECIAL:
         return False
-    shmem = vma.file is not None and vma.file.inode.shmem
-    return shmem or (vma.anonymous and not modes & VM_UFFD_MINOR)
+    return vma.is_shmem or (vma.anonymous and not modes & VM_UFFD_MINOR)

@@ -1,6 +1,6 @@
 """A VMA, the open file behind it and the object behind that. Knows no address space and no call."""
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from abi.consts import PAGE, PAGE_SHIFT, WORD
 from abi.trace import (
@@ -14,6 +14,9 @@ from abi.trace import (
     file_tag,
 )
 from model.flags import VM_ACCESS, VM_MAYSHARE
+
+if TYPE_CHECKING:
+    from model.kinds import Kind
 
 _WORD_BYTES: Final = 8
 
@@ -125,6 +128,7 @@ class File:
     mapped in its place, which is how overlayfs maps.
     late: its file system knows mmap, not mmap_prepare, so that KSM's flag comes after a merge is looked for.
     unnamed: it is the object of shared anonymous memory, which can be given a name.
+    kind: what is special of it, if it is; pages: the size of what can be mapped of it then.
     """
 
     __slots__ = (
@@ -132,10 +136,12 @@ class File:
         "fsync",
         "inode",
         "kernel",
+        "kind",
         "late",
         "mappable",
         "noexec",
         "own_area",
+        "pages",
         "readable",
         "regular",
         "sync",
@@ -163,8 +169,12 @@ class File:
         regular: bool = True,
         late: bool = False,
         unnamed: bool = False,
+        kind: "Kind | None" = None,
+        pages: int = 0,
     ) -> None:
         self.inode = inode
+        self.kind = kind
+        self.pages = pages
         self.zero = zero
         self.thp_area = thp_area
         self.own_area = own_area
@@ -269,6 +279,16 @@ class Vma:
         new.policy = self.policy
         new.record = self.record
         return new
+
+    @property
+    def is_shmem(self) -> bool:
+        """It maps tmpfs memory, and not by way of a SysV segment (mm/shmem.c: vma_is_shmem())."""
+        return self.file is not None and self.file.inode.shmem and not self.file.kind
+
+    @property
+    def is_secret(self) -> bool:
+        """The kernel does not get at its pages on behalf of a program (mm/secretmem.c: vma_is_secretmem())."""
+        return self.file is not None and self.file.kind is not None and self.file.kind.secret
 
     def page_offset(self, addr: int) -> int:
         """The page offset of `addr` in what is mapped (pages; include/linux/pagemap.h: linear_page_index())."""

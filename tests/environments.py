@@ -15,19 +15,27 @@ from abi.trace import (
     Mapping,
 )
 from abi.wire import (
+    IDENT_ANON_INODE,
     IDENT_BTRFS,
     IDENT_DEVZERO,
     IDENT_EXT4,
     IDENT_FILE,
     IDENT_HUGETLB,
     IDENT_IMAGE,
+    IDENT_IOURING,
     IDENT_MEMFD,
     IDENT_OVERLAY,
+    IDENT_PACKET,
     IDENT_RAMFS,
+    IDENT_SECRETMEM,
     IDENT_SHARED,
+    IDENT_SHM0,
+    IDENT_SHM1,
     IDENT_SYSFS,
+    IDENT_TCP,
     IDENT_TMPFS,
     IDENT_XFS,
+    SEGMENT_SIZE,
 )
 
 #: Pages of the memfd and of the files, and what the latter begin with.
@@ -60,6 +68,11 @@ def _object(name: str, ident: int, fs: str, pages: int = 0, **more: Any) -> Obje
     return Object(FD_NAMES[name], name, ident, fs, pages * PAGE, **more)
 
 
+def _special(name: str, ident: int, fs: str, pages: int = 0, **more: Any) -> Object:
+    what = {"noexec": True, "contents": False, "shared_only": True, **more}
+    return _object(name, ident, fs, pages, **what)
+
+
 OBJECTS: Final = (
     _object("memfd", IDENT_MEMFD, "tmpfs", FILE_PAGES),
     _object("memfd_ro", IDENT_MEMFD, "tmpfs", FILE_PAGES, writable=False),
@@ -88,6 +101,14 @@ OBJECTS: Final = (
     _object("uffd0", 0, "uffd", writable=False, noexec=True),
     _object("uffd1", 0, "uffd", writable=False, noexec=True),
     _object("uffd2", 0, "uffd", writable=False, noexec=True),
+    _special("secretmem", IDENT_SECRETMEM, "secretmem", 64, contents=True, resident=True),
+    _special("iouring", IDENT_IOURING, "iouring", 2, shared_only=False),
+    _special("perf", IDENT_ANON_INODE, "perf"),
+    _special("bpf", IDENT_ANON_INODE, "bpf", 8),
+    _special("bpf_ring", IDENT_ANON_INODE, "bpf_ring", 10),
+    _special("packet", IDENT_PACKET, "packet", 4, shared_only=False),
+    _special("tcp", IDENT_TCP, "tcp", shared_only=False),
+    _special("unix", 0, "socket", shared_only=False),
 )
 
 #: The executor is an ordinary user's process with 256 MiB of address space; two VMAs are its own.
@@ -95,6 +116,10 @@ ENVIRONMENT: Final = Environment(
     geometry=Geometry(),
     initial=(IMAGE, SHARED),
     objects=OBJECTS,
+    segments=tuple(
+        Object(-1, f"shm{number}", ident, "sysv", SEGMENT_SIZE, resident=True)
+        for number, ident in enumerate((IDENT_SHM0, IDENT_SHM1))
+    ),
     dac_mmap_min_addr=PAGE,
     rlimit_as=256 << 20,
     rlimit_memlock=8 << 20,

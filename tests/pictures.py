@@ -9,6 +9,9 @@
     v         as m, registered with uffd0 for missing pages
     f q       the file, shared and private, rw-
     z         /dev/zero, private, rw-
+    e b k     secret memory, shared, rw-; a bpf array, rw-, a packet ring, rw-, from their beginnings
+    y c o     a perf buffer; what a TCP socket maps, r--; an io_uring; shared, from their beginnings
+    h         a SysV segment, rw-, from its beginning, 16 pages
 
 A capital is the same with an anon_vma: somebody wrote to it. Files are mapped at the offset that is the page's number
 in the window, so that runs continue each other. Spaces mean nothing. `?` stands for what has no letter.
@@ -47,6 +50,7 @@ from model.flags import (
     VM_WIPEONFORK,
     VM_WRITE,
 )
+from model.kinds import KINDS
 from model.profile import PROFILES, Profile
 from model.run import Model, Run
 from model.vma import Vma
@@ -82,7 +86,13 @@ _MAPPED: Final = {
     "f": ("PROT_READ|PROT_WRITE", "MAP_SHARED", "file"),
     "q": ("PROT_READ|PROT_WRITE", "MAP_PRIVATE", "file"),
     "z": ("PROT_READ|PROT_WRITE", "MAP_PRIVATE", "devzero"),
+    "e": ("PROT_READ|PROT_WRITE", "MAP_SHARED", "secretmem"),
+    "b": ("PROT_READ|PROT_WRITE", "MAP_SHARED", "bpf"),
+    "k": ("PROT_READ|PROT_WRITE", "MAP_SHARED", "packet"),
+    "y": ("PROT_READ|PROT_WRITE", "MAP_SHARED", "perf"),
+    "c": ("PROT_READ", "MAP_SHARED", "tcp"),
 }
+_FROM_BEGINNING: Final = ("-1", "bpf", "packet", "perf", "tcp")
 #: What is done to a run after it was mapped.
 _AFTER: Final = {
     "a": "madvise({at}, {n}p, MADV_RANDOM)",
@@ -98,6 +108,21 @@ _SPECIAL: Final = {
 }
 _PROTECTED: Final = {0: "n", VM_READ: "r", _RW: "w", VM_READ | 4: "x"}
 _FILES: Final = {"memfd": ("m", "p", "i"), "file": ("f", "q", "?"), "devzero": ("?", "z", "?")}
+
+
+#: Special kinds are shown whatever their protection and flags are.
+_SPECIAL_FILES: Final = {
+    KINDS[fs]: letter
+    for fs, letter in (
+        ("secretmem", "e"),
+        ("bpf", "b"),
+        ("packet", "k"),
+        ("perf", "y"),
+        ("tcp", "c"),
+        ("iouring", "o"),
+        ("sysv", "h"),
+    )
+}
 
 
 class Drawing:
@@ -205,6 +230,8 @@ def _anonymous_letter(vma: Vma) -> str:
 def _file_letter(run: Run, vma: Vma) -> str:
     assert vma.file is not None
     access, shared = vma.flags & VM_ACCESS, bool(vma.flags & VM_MAYSHARE)
+    if vma.file.kind:
+        return _SPECIAL_FILES.get(vma.file.kind, "?")
     if vma.flags & VM_UFFD:
         return "v" if vma.flags & VM_UFFD == VM_UFFD_MISSING and access == _RW and shared else "?"
     if vma.flags & (_ADVISED | VM_LOCKED):
@@ -229,9 +256,12 @@ def _lines(picture: str) -> Iterator[str]:
 
 
 def _map(letter: str, page: int, pages: int) -> Iterator[str]:
+    if letter == "h":
+        yield f"shmat(0, W+{page}, 0)"
+        return
     prot, flags, fd = _MAPPED[letter.lower()]
     where = f"W+{page}, {pages}p"
-    offset = "0" if fd == "-1" else f"{page}p"
+    offset = "0" if fd in _FROM_BEGINNING else f"{page}p"
     rest = f"{flags}|MAP_FIXED, {fd}, {offset})"
     after = _AFTER.get(letter.lower(), "").format(at=f"W+{page}", n=pages)
     if letter == "L" or (letter.islower() and not after):

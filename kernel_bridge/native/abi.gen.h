@@ -9,7 +9,7 @@
 #include <linux/types.h>
 #include <linux/userfaultfd.h>
 
-#define ABI_HASH 0x6809f7b67578c263ULL
+#define ABI_HASH 0x3d91cf17b9667a2aULL
 
 /* The calls: opcode, name, arguments. Those of the first list are system calls. */
 #define ABI_SYSCALLS(X) \
@@ -168,6 +168,8 @@ enum abi_start {
 #define ABI_MAX_PROGRAMS 0x1000
 #define ABI_MAX_NEW_IDENTS 0x3e8
 #define ABI_LAST_FIXED_IDENT 0x15
+#define ABI_SEGMENTS 0x2
+#define ABI_SEGMENT_SIZE 0x10000
 #define ABI_REQUEST_RUN 0x1
 #define ABI_REQUEST_RATE 0x2
 #define ABI_READER_AUTO 0x0
@@ -196,6 +198,7 @@ enum abi_start {
 #define ABI_OBJECT_RESIZE 0x10
 #define ABI_OBJECT_RESIDENT 0x20
 #define ABI_OBJECT_EMPTY 0x40
+#define ABI_OBJECT_UNWRITTEN 0x80
 #define ABI_IDENT_IMAGE 0x1
 #define ABI_IDENT_SHARED 0x2
 #define ABI_IDENT_MEMFD 0x3
@@ -212,8 +215,8 @@ enum abi_start {
 #define ABI_IDENT_HUGETLB 0xe
 #define ABI_IDENT_SECRETMEM 0xf
 #define ABI_IDENT_IOURING 0x10
-#define ABI_IDENT_PERF 0x11
-#define ABI_IDENT_BPF 0x12
+#define ABI_IDENT_ANON_INODE 0x11
+#define ABI_IDENT_TCP 0x12
 #define ABI_IDENT_PACKET 0x13
 #define ABI_IDENT_SHM0 0x14
 #define ABI_IDENT_SHM1 0x15
@@ -294,8 +297,11 @@ enum abi_start {
 #define ABI_FD_OF_PERF 0x23
 #define ABI_FD_OF_BPF 0x24
 #define ABI_FD_OF_PACKET 0x25
+#define ABI_FD_OF_BPF_RING 0x26
+#define ABI_FD_OF_TCP 0x27
+#define ABI_FD_OF_UNIX 0x28
 #define ABI_FIRST_OBJECT_FD 0xa
-#define ABI_LAST_OBJECT_FD 0x25
+#define ABI_LAST_OBJECT_FD 0x28
 
 /* VmFlags codes by their bit. */
 #define ABI_CODES "rdwrexshmrmwmemsgdpfloiosrrrdcdelfacnrhtsfwfddsdmmhgnhmgumuwuiursldpgussbtar??"

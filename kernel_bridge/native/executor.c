@@ -19,6 +19,7 @@
 #include "child.h"
 #include "events.h"
 #include "observe.h"
+#include "special.h"
 
 #ifndef PR_SET_MEMORY_MERGE
 #define PR_SET_MEMORY_MERGE 67
@@ -270,9 +271,7 @@ static s64 run_call(u64 opcode, const u64 *a, const struct abi_record *r, u64 co
 	case OP_fork:
 		return child_fork();
 	case OP_shmat:
-		if (a[0] > 1 || !(a[0] ? CTL(SHM1) : CTL(SHM0)))
-			return -EINVAL;
-		return sys(shmat, (a[0] ? CTL(SHM1) : CTL(SHM0)) - 1, a[1], a[2]);
+		return sys(shmat, special_segment(a[0]), a[1], a[2]);
 	case OP_prctl:
 		CTL(SAW_PRCTL) = 1;
 		break;
@@ -373,6 +372,7 @@ void restore_objects(void)
 		if (object->flags & ABI_OBJECT_REWRITE && (changed || resized))
 			rewrite(object);
 	}
+	special_restore();
 	CTL(RESIZED) = 0;
 }
 
@@ -441,6 +441,9 @@ static u32 reset(const struct abi_record *last, u64 count)
 		return only_own(SCRATCH, n) ? ABI_DIRTY_OWN : ABI_DIRTY_LAYOUT;
 	if (layout_vm_size(&data) != (s64)CTL(BASE_SIZE) || data != CTL(BASE_DATA))
 		return ABI_DIRTY_SIZE;
+	/* Secret memory is locked without having been asked for. */
+	if (CTL(SEEN) >> ABI_IDENT_SECRETMEM & 1)
+		CTL(SAW_LOCKED) = 1;
 	if (CTL(SAW_LOCKED) && layout_vm_locked() != (s64)CTL(BASE_LOCKED))
 		return ABI_DIRTY_LOCKED;
 	return ABI_DIRTY_NO;

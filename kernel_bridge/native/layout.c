@@ -168,7 +168,7 @@ void layout_parse(const char *p, const char *end, struct abi_record *r)
 	while (p < end && *p == ' ')
 		p++;
 	r->ident = ident_of(major << 32 | minor, ino);
-	r->name = name_class(p, end - p);
+	r->name = r->ident ? ABI_NAME_FILE : name_class(p, end - p);
 }
 
 static s64 read_maps(struct abi_record *out, u64 capacity)

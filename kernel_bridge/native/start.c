@@ -10,6 +10,7 @@
 #include <asm/signal.h>
 
 #include "events.h"
+#include "special.h"
 
 #ifndef UFFD_USER_MODE_ONLY
 #define UFFD_USER_MODE_ONLY 1
@@ -237,6 +238,8 @@ static void learn_idents(void)
 			continue;
 		/* Huge pages are not reserved just for that. */
 		at = sys(mmap, 0, length, PROT_READ, type | MAP_NORESERVE, object->fd, 0);
+		if (at == -EAGAIN)
+			continue; /* secret memory is locked, and nothing may be */
 		if (at < 0 && at > -4096)
 			fail(START_PLACES, at);
 		err = layout_learn(at, object->ident);
@@ -244,6 +247,9 @@ static void learn_idents(void)
 		if (err)
 			fail(START_PLACES, err);
 	}
+	err = special_learn();
+	if (err)
+		fail(START_PLACES, err);
 	layout_forget();
 }
 

@@ -31,6 +31,10 @@ FAR = "." * 20
 TWELVE = normal("w..." * 12)
 #: The last result of the witness and the window after it: without the change, with it (6.18 otherwise).
 EFFECTS: Final = {
+    "secretmem_locked": ("0 ee", "EINVAL ee"),
+    "perf_pfnmap": ("0 yyy", "EINVAL yyy"),
+    "iouring_area_einval": ("ENOMEM .", "EINVAL ."),
+    "bpf_array_faults": ("BUS ok bb", "ok ok bb"),
     "droppable": ("EINVAL .", "W+0 dd"),
     "guard": ("ok ok ww", "SEGV ok WW"),
     "dontunmap_clears_account": ("W+2 wwww......WW", "W+2 ww|ww......WW"),
