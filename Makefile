@@ -36,12 +36,14 @@ check: venv
 	$(BIN)/python -m abi.header --check
 	$(BIN)/python -m fuzz.changes --check
 	$(BIN)/python -m fuzz.samples --check
+	$(BIN)/python -m fuzz.domain --check
 	$(BIN)/python -m pytest -q $(ARGS)
 
 generate: venv
 	$(BIN)/python -m abi.header
 	$(BIN)/python -m fuzz.changes
 	$(BIN)/python -m fuzz.samples
+	$(BIN)/python -m fuzz.domain
 
 selftest: venv
 	@$(BIN)/vmadiff selftest $(ARGS)

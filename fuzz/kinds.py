@@ -93,6 +93,8 @@ BACKINGS: Final[tuple[Sample, ...]] = (
     _shared("packet", "packet"),
     Sample("SysV shared", "shmat(0, {at}, SHM_REMAP)\n"),
 )
+#: What has no mapping, and what asking for one gives.
+UNMAPPABLE: Final[tuple[Sample, ...]] = (_private("proc", "proc", "PROT_READ"),)
 #: States that a mapping can be in. The names are those of `states`.
 STATES: Final[tuple[Sample, ...]] = (
     _anonymous("faulted", "touch({at}, 1, write)"),

@@ -50,7 +50,7 @@ from abi.calls import (
     arguments,
     build,
 )
-from abi.consts import FD_NAMES, MADV_NAMES, MAP_TYPE, PAGE, PMD_SIZE, WORD
+from abi.consts import FD_NAMES, MADV_NAMES, MAP_TYPE, PAGE, PMD_SIZE, PRCTL_NAMES, WORD
 from abi.environment import Geometry
 from abi.program import format_call, format_word, parse_call
 from fuzz.classes import argument_classes, named_values
@@ -70,21 +70,30 @@ _AWAY: Final = 2048
 
 @dataclass(frozen=True, slots=True)
 class CallSample:
-    """A call over a mapping: `{at}` its address, `{n}` its pages, `{half}`, `{twice}` that, `{to}` a free place."""
+    """A call over a mapping: `{at}` its address, `{n}` its pages, `{half}`, `{twice}` that, `{to}` a free place, `{fd}`
+    its file. `apart`: it is about something else, and only done while the mapping is there.
+    """
 
     name: str
     call: type[Call]
     text: str
+    apart: bool = False
 
-    def over(self, at: str, to: str, pages: int) -> str:
-        """The call over the mapping of `pages` pages at `at`."""
-        half = max(pages // 2, 1) if pages < 512 else pages
-        return self.text.format(at=at, to=to, n=pages, half=half, twice=2 * pages)
+    def over(self, kind: Sample, at: str, to: str) -> str:
+        """The call over a mapping of the kind at `at`."""
+        pages = kind.pages
+        half = pages // 2 if pages < 512 else pages
+        fd = next((name for name in kind.objects if not name.startswith("uffd")), "memfd")
+        return self.text.format(at=at, to=to, n=pages, half=half, twice=2 * pages, fd=fd)
 
 
 def _advice(name: str) -> CallSample:
     text = f"madvise({{at}}, {{n}}p, {name})"
     return CallSample(f"madvise {name.removeprefix('MADV_')}", Madvise, text)
+
+
+def _option(name: str) -> CallSample:
+    return CallSample(f"prctl: {name.removeprefix('PR_SET_')}", Prctl, f"prctl({name}, 1, 0)")
 
 
 #: Never sent with root's rights: they take memory from the machine (`fuzz/restraint.py`).
@@ -132,6 +141,11 @@ CALL_SAMPLES: Final[tuple[CallSample, ...]] = (
     CallSample("fork", Fork, "fork()"),
     CallSample("mbind", Mbind, "mbind({at}, {half}p, MPOL_PREFERRED, 1, 0)"),
     CallSample("shmdt", Shmdt, "shmdt({at})"),
+    CallSample("ftruncate", Ftruncate, "ftruncate({fd}, 2p)"),
+    *(_option(name) for name in PRCTL_NAMES),
+    CallSample("setrlimit", Setrlimit, "setrlimit(RLIMIT_DATA, 2p)", apart=True),
+    CallSample("brk", Brk, "brk(B+2)", apart=True),
+    CallSample("shmat", Shmat, "shmat(0, {to}, 0)", apart=True),
     *(_advice(name) for name in MADV_NAMES if name not in POISON),
 )
 
@@ -189,7 +203,7 @@ _RANGES: Final = (
 def programs() -> Iterator[tuple[str, str]]:
     """The name and the text of every file."""
     for sample in CALL_SAMPLES:
-        if sample.call is not Madvise or sample.name == "madvise RANDOM":
+        if not sample.apart and (sample.call is not Madvise or sample.name == "madvise RANDOM"):
             yield from _over_kinds(sample)
     for cls, (before, plain) in _PLAIN.items():
         yield from _with_arguments(cls, before, plain)
@@ -219,7 +233,7 @@ def sample_calls(kind: Sample, sample: CallSample, page: int = 0) -> list[str]:
     at, to = f"W+{page}", f"W+{page + _AWAY}"
     if kind.kind == "heap":
         at = "B+0"
-    return [*kind.calls(at).splitlines(), sample.over(at, to, kind.pages)]
+    return [*kind.calls(at).splitlines(), sample.over(kind, at, to)]
 
 
 def plain(cls: type[Call]) -> Call:
