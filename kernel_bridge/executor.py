@@ -29,6 +29,11 @@ _READERS: Final = {
 }
 _RUNNING: Final = frozenset((wire.PHASE_CALL, wire.PHASE_LAYOUT, wire.PHASE_RESET))
 _NOBODY: Final = 65534
+#: What the first process learns of its beginning; those after it have to begin alike, and a reset goes back to it.
+_LEARNT: Final = (
+    *("base_count", "base_size", "base_data", "base_locked", "base_uffd"),
+    *("soft_as", "soft_data", "soft_memlock", "soft_stack"),
+)
 #: How often in a row an executor may fail to start.
 _ATTEMPTS: Final = 3
 _START_SECONDS: Final = 10.0
@@ -499,8 +504,7 @@ class KernelExecutor:
         if answer:
             if not self._base:
                 self._baseline = memory.read("baseline", 0, memory.get("base_count") * RECORD.size)
-                names = ("base_count", "base_size", "base_data", "base_locked", "base_uffd")
-                self._base = {name: memory.get(name) for name in names}
+                self._base = {name: memory.get(name) for name in _LEARNT}
             return ""
         if answer is False:
             return f"it was not ready after {_START_SECONDS:g} s"

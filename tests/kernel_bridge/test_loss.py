@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from abi.calls import Madvise, Mmap, Munmap, Program
+from abi.calls import Madvise, Mmap, Munmap, Program, Setrlimit
 from abi.consts import (
     MADV_HWPOISON,
     MADV_REMOVE,
@@ -22,6 +22,7 @@ from abi.consts import (
     PROT_NONE,
     PROT_READ,
     PROT_WRITE,
+    RLIMIT_DATA,
 )
 from abi.environment import Geometry
 from abi.wire import AREAS, IMAGE_BASE, SHARED_BASE, SHARED_SIZE
@@ -200,3 +201,12 @@ def test_its_own_descriptors_are_refused(kernel: KernelExecutor) -> None:
 def test_a_program_too_long_for_the_shared_memory(kernel: KernelExecutor) -> None:
     got = kernel.run([(Munmap(W, PAGE),) * 100_000, (Munmap(W, PAGE),)])
     assert [o.loss and o.loss.kind for o in got] == ["too-large", None]
+
+
+def test_limits_are_given_back_by_a_process_that_took_over() -> None:
+    """What a reset goes back to was learnt by the process that died."""
+    maps = Mmap(W, PAGE, RW, ANON, -1, 0)
+    with KernelExecutor() as kernel:
+        os.kill(kernel.pid, signal.SIGKILL)
+        programs: list[Program] = [(maps, Setrlimit(RLIMIT_DATA, 0)), (maps,)]
+        assert [values(kernel, seen) for seen in kernel.run(programs)] == [[W, 0], [W]]
