@@ -69,7 +69,7 @@ class Rule:
 #: All that is not exact. The first rule that covers a cell counts.
 RULES: Final[tuple[Rule, ...]] = (
     Rule(
-        ("hugetlb anonymous", "SysV shared"),
+        ("SysV shared",),
         ("*",),
         EVERYTHING,
         Verdict.UNMODELLED,

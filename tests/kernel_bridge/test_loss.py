@@ -209,4 +209,4 @@ def test_limits_are_given_back_by_a_process_that_took_over() -> None:
     with KernelExecutor() as kernel:
         os.kill(kernel.pid, signal.SIGKILL)
         programs: list[Program] = [(maps, Setrlimit(RLIMIT_DATA, 0)), (maps,)]
-        assert [values(kernel, seen) for seen in kernel.run(programs)] == [[W, 0], [W]]
+        assert [values(kernel.environment, seen) for seen in kernel.run(programs)] == [[W, 0], [W]]
