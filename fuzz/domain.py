@@ -69,13 +69,6 @@ class Rule:
 #: All that is not exact. The first rule that covers a cell counts.
 RULES: Final[tuple[Rule, ...]] = (
     Rule(
-        ("SysV shared",),
-        ("*",),
-        EVERYTHING,
-        Verdict.UNMODELLED,
-        "the model has no such memory",
-    ),
-    Rule(
         ("sysfs *",),
         ("*",),
         ("contents", "residency"),

@@ -61,9 +61,8 @@ def restrain(call: Call, unprivileged: bool = False) -> Call:
     elif isinstance(call, Prctl):
         if call.option & _INT not in _OPTIONS:
             return replace(call, option=_OPTIONS[call.option % len(_OPTIONS)])
-    elif isinstance(call, Setrlimit):
-        if call.resource & _INT not in _RESOURCES:
-            return replace(call, resource=_RESOURCES[call.resource % len(_RESOURCES)])
+    elif isinstance(call, Setrlimit) and call.resource & _INT not in _RESOURCES:
+        return replace(call, resource=_RESOURCES[call.resource % len(_RESOURCES)])
     return call
 
 
