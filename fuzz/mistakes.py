@@ -30,6 +30,75 @@ def _in(file: str, *rows: tuple[str, str, str, str]) -> tuple[Mistake, ...]:
 
 MISTAKES: Final[tuple[Mistake, ...]] = (
     *_in(
+        "model/hugetlb.py",
+        (
+            "huge-move-not-rounded",
+            "old_len, new_len = round_up(old_len, size), round_up(new_len, size)",
+            "old_len, new_len = old_len, max(new_len, size)",
+            "a move takes whole huge pages",
+        ),
+        (
+            "huge-target-anywhere",
+            "if (addr | new_addr) & size - 1:",
+            "if addr & size - 1:",
+            "the new address of huge pages is at a huge page, even where it means nothing",
+        ),
+        (
+            "huge-duplicates",
+            "    if new_len > old_len:\n        raise SyscallError(EINVAL)",
+            "    if new_len > old_len and old_len:\n        raise SyscallError(EINVAL)",
+            "huge pages are not duplicated",
+        ),
+        (
+            "huge-dontneed-rounds-up",
+            "return start, max(start, end & -size)",
+            "return start, end + size - 1 & -size",
+            "MADV_DONTNEED of less than a huge page does nothing",
+        ),
+        (
+            "huge-mapping-never-extends",
+            "    if vma.flags & VM_WRITE:\n",
+            "    if vma.flags & VM_DONTEXPAND == 0:\n",
+            "a writable mapping makes the object longer",
+        ),
+        (
+            "huge-copy-is-empty",
+            "return _fill(space, vma, page, _words(inode, index))",
+            "return _fill(space, vma, page, {})",
+            "a private copy of a huge page has what the object has",
+        ),
+        (
+            "huge-hole-in-whole-pages",
+            "        inode.words.pop(page, None)\n",
+            "        if first < last:\n            inode.words.pop(page, None)\n",
+            "a hole in a part of a huge page zeroes that",
+        ),
+        (
+            "huge-hole-spares-copies",
+            "unmap_mapping(space, inode, first * PAGES, last * PAGES, even_cows=True)",
+            "unmap_mapping(space, inode, first * PAGES, last * PAGES)",
+            "a hole in the object takes private copies too",
+        ),
+    ),
+    *_in(
+        "model/placement.py",
+        (
+            "huge-hint-rounded-down",
+            "hint + size - 1 & WORD & -size, length, flags, size - PAGE",
+            "hint & -size, length, flags, size - PAGE",
+            "a hint for huge pages is rounded up",
+        ),
+    ),
+    *_in(
+        "model/mremap.py",
+        (
+            "huge-ineligible",
+            "if file is None or file.inode.shmem or file.inode.huge:",
+            "if file is None or file.inode.shmem:",
+            "hugetlb moves as one of several",
+        ),
+    ),
+    *_in(
         "model/mremap.py",
         # Moves of several VMAs.
         (

@@ -19,6 +19,7 @@ from abi.consts import (
 )
 from model.errors import SyscallError
 from model.flags import VM_GROWSDOWN
+from model.profile import HUGETLB_AREA
 from model.space import AddressSpace, guard_start
 from model.vma import File
 
@@ -109,6 +110,10 @@ def _thp_area(space: AddressSpace, addr: int, length: int, pgoff: int, flags: in
 
 def _huge_area(space: AddressSpace, hint: int, length: int, flags: int, size: int) -> int:
     """Aligned to huge pages; so is the hint (fs/hugetlbfs/inode.c: hugetlb_get_unmapped_area())."""
+    if HUGETLB_AREA not in space.changes:  # arch/x86/mm/hugetlbpage.c
+        return _topdown(
+            space, hint & -size, length, flags & ~(MAP_32BIT | MAP_ABOVE4G), size - PAGE
+        )
     return _topdown(space, hint + size - 1 & WORD & -size, length, flags, size - PAGE)
 
 

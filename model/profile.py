@@ -42,6 +42,12 @@ GUARD: Final = Change(
     "mm: madvise: implement lightweight guard page mechanism",
     (6, 13),
 )
+HUGETLB_AREA: Final = Change(
+    "hugetlb_area",
+    "",
+    "mm: make hugetlb mappings go through mm_get_unmapped_area_vmflags",
+    (6, 13),
+)
 GUARD_FILE: Final = Change(
     "guard_file",
     "f807123d578d",

@@ -37,6 +37,7 @@ EFFECTS: Final = {
     "bpf_array_faults": ("BUS ok bb", "ok ok bb"),
     "droppable": ("EINVAL .", "W+0 dd"),
     "guard": ("ok ok ww", "SEGV ok WW"),
+    "hugetlb_area": (f"W+0 {'?' * 128}", "W+512 ."),
     "dontunmap_clears_account": ("W+2 wwww......WW", "W+2 ww|ww......WW"),
     "dontunmap_leaks_locked": (f"W+2000 {'n' * 128}", f"EAGAIN {'n' * 128}"),
     "guard_file": ("ok ok mm", "SEGV ok MM"),
