@@ -93,8 +93,8 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         "model/mremap.py",
         (
             "huge-ineligible",
-            "if file is None or file.inode.shmem or file.inode.huge:",
-            "if file is None or file.inode.shmem:",
+            "if file is None or vma.is_shmem or file.inode.huge:",
+            "if file and file.inode.huge:\n        return False\n    if file is None or vma.is_shmem:",
             "hugetlb moves as one of several",
         ),
     ),
