@@ -296,6 +296,19 @@ class Shmdt:
     addr: int
 
 
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Map single pages without access from `addr` on, a VMA each, until `spare` mappings are left below
+    vm.max_map_count; RLIMIT_AS is raised by as much. Once in a program, with nothing next to it.
+
+    The outcome is 0 or an errno: EINVAL if fewer than two would be mapped, or beyond the address space; EEXIST if
+    something is in the way, or filled already; else what mmap(2) says. A layout shows one record (`trace.NAME_FILLER`).
+    """
+
+    addr: int
+    spare: int
+
+
 Call = (
     Mmap
     | Munmap
@@ -326,6 +339,7 @@ Call = (
     | Mbind
     | Shmat
     | Shmdt
+    | Fill
 )
 Program = tuple[Call, ...]
 
@@ -360,6 +374,7 @@ CALLS: Final[tuple[type[Call], ...]] = (
     Mbind,
     Shmat,
     Shmdt,
+    Fill,
 )
 OPCODES: Final[dict[type[Call], int]] = {cls: opcode for opcode, cls in enumerate(CALLS)}
 NAMES: Final[dict[type[Call], str]] = {
@@ -392,6 +407,7 @@ NAMES: Final[dict[type[Call], str]] = {
     Mbind: "mbind",
     Shmat: "shmat",
     Shmdt: "shmdt",
+    Fill: "fill",
 }
 
 _FIELD_KINDS: Final = {
@@ -427,6 +443,7 @@ _FIELD_KINDS: Final = {
     "bind_flags": Kind.BIND_FLAGS,
     "segment": Kind.NUMBER,
     "shm_flags": Kind.SHM_FLAGS,
+    "spare": Kind.NUMBER,
 }
 
 

@@ -26,7 +26,8 @@ UNCHANGED: Final = 0xFFFFFFFF
 #: start, end, offset (bytes), object ident, PERM_* bits, name class.
 RECORD: Final = struct.Struct("<QQQIHH")
 
-#: VmFlags of every VMA, a word of CODES bits each, in address order.
+#: VmFlags of every VMA, a word of CODES bits each, in address order; 0 for the filler, and in a program that has
+#: filled (smaps has all its mappings) after the last step only.
 SECTION_FLAGS: Final = 1
 #: COUNTERS.
 SECTION_COUNTERS: Final = 2
@@ -114,7 +115,19 @@ NAME_VDSO: Final = 4
 NAME_VVAR: Final = 5
 NAME_ANON: Final = 6
 NAME_OTHER: Final = 7
-NAME_CLASSES: Final = ("", "file", "[heap]", "[stack]", "[vdso]", "[vvar]", "[anon:]", "other")
+#: All mappings of one `fill` (abi.calls.Fill) as one, while they are as it made them: a record for each would not fit.
+NAME_FILLER: Final = 8
+NAME_CLASSES: Final = (
+    "",
+    "file",
+    "[heap]",
+    "[stack]",
+    "[vdso]",
+    "[vvar]",
+    "[anon:]",
+    "other",
+    "filler",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,12 +102,13 @@ CONTROL: Final = (
     "relock",  # 1: the program may have changed how the executor's own VMAs and later mappings are locked
     "limited",  # 1: it has set a limit
     "moved_brk",  # 1: it has moved the break
+    "fill_start",  # the filler's addresses, 0 without one
+    "fill_end",
     "soft_as",  # soft limits (bytes) before any program
     "soft_data",
     "soft_memlock",
     "soft_stack",
     "saw_prctl",  # 1: the program may have changed what applies to all of the process
-    "last_count",
     "ident_overflow",
     "events",  # events of the call that runs, in the events area
     "armed",  # 1: the program has registered memory with uffd2

@@ -10,7 +10,7 @@ from functools import lru_cache
 from random import Random
 from typing import Any, Final, Protocol, TypeVar
 
-from abi.calls import Call, Kind
+from abi.calls import Call, Fill, Kind
 from abi.consts import (
     ACCESS_READ,
     ACCESS_WRITE,
@@ -48,7 +48,7 @@ from fuzz.odds import (
     WILD_PAGES,
     ZERO,
 )
-from fuzz.restraint import RESTRAINED, cheapen, is_costly, restrain
+from fuzz.restraint import FILL_SHARE, RESTRAINED, cheapen, is_costly, restrain
 from fuzz.statistics import Statistics, spanned
 
 #: Programs mostly live in this many pages, so that what they map is adjacent.
@@ -196,8 +196,10 @@ class Aim:
         """
         if type(call) in RESTRAINED:
             call = restrain(call, self._unprivileged)
-            if is_costly(call) and self.random() >= _COSTLY_SHARE:
-                call = cheapen(call)
+            if is_costly(call):
+                share = FILL_SHARE if isinstance(call, Fill) else _COSTLY_SHARE
+                if self.random() >= share:
+                    call = cheapen(call)
         self.calls.append(call)
         self._vmas = None
         statistics = self.statistics

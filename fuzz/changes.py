@@ -39,7 +39,7 @@ def shows(witness: str) -> str:
     comment = []
     for line in witness.splitlines():
         words = line.removeprefix("#").strip()
-        if not line.startswith("#") or words.startswith("needs:"):
+        if not line.startswith("#"):
             break
         comment.append(words)
     sentence, stop, _ = " ".join(comment).partition(". ")

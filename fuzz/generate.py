@@ -57,7 +57,7 @@ from abi.consts import (
     PROT_WRITE,
 )
 from abi.environment import Geometry, Object
-from fuzz import filing, process
+from fuzz import confine, filing, process
 from fuzz.aim import Aim, Run, Steps
 from fuzz.huge import LAYING, USING
 from fuzz.latent import ASKING, BUILDING
@@ -274,6 +274,7 @@ DRAWS: Final[tuple[Callable[[Aim], Call], ...]] = (
     unregister,
     *process.DRAWS,
     *filing.CALLS,
+    *(confine.confining,) * 3,
 )
 
 
@@ -501,4 +502,5 @@ SEQUELS: Final[tuple[Recipe, ...]] = (
     *ASKING,
     *filing.FOLLOWING,
     *USING,
+    *(confine.confine,) * 3,
 )

@@ -2,7 +2,7 @@
 
 A mistake replaces one piece of source text, which must occur exactly once, by another. `rule` says in words what
 the model then gets wrong. None is equivalent to the model on the kernels it is verified on: what cannot show itself
-there (the mapping limit of 65530, special mappings) has no mistake here.
+there (special mappings) has no mistake here.
 """
 
 from dataclasses import dataclass

@@ -4,11 +4,11 @@ model's with and without the change. The kernel's version is never asked.
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from abi.calls import Program
+from abi.calls import Fill, Program
 from abi.environment import Environment
 from abi.program import parse
 from fuzz.compare import agrees, initial_layout
@@ -34,20 +34,15 @@ class Executor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """The program that tells kernels with a change from those without.
-
-    spare_mappings: it needs vm.max_map_count to be so many above the mappings of the idle executor; 0: it does not.
-    """
+    """The program that tells kernels with a change from those without."""
 
     change: Change
     program: Program
-    spare_mappings: int = 0
 
-    def environment(self, environment: Environment) -> Environment:
-        """The environment that it needs."""
-        if not self.spare_mappings:
-            return environment
-        return replace(environment, max_map_count=len(environment.initial) + self.spare_mappings)
+    @property
+    def full(self) -> bool:
+        """It is observed in full; with a filler that would take long."""
+        return not any(isinstance(call, Fill) for call in self.program)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +68,7 @@ def load_witnesses(environment: Environment, directory: Path = WITNESSES) -> Ite
     """
     for change in CHANGES:
         path = directory / (change.name + SUFFIX)
-        text = path.read_text()
-        program = parse(text, environment.geometry, str(path))
-        yield Witness(change, program, spare_mappings(text))
+        yield Witness(change, parse(path.read_text(), environment.geometry, str(path)))
 
 
 def spare_mappings(text: str) -> int:
@@ -97,7 +90,7 @@ def examine(executor: Executor) -> Probed:
     """
     environment = executor.environment
     witnesses = list(load_witnesses(environment))
-    observed = executor.run([() if w.spare_mappings else w.program for w in witnesses], full=True)
+    observed = _observe(executor, witnesses)
     start = min(
         PROFILES.values(), key=lambda p: _disagreements(p, witnesses, observed, environment)
     )
@@ -121,6 +114,18 @@ def examine(executor: Executor) -> Probed:
     return Probed(Profile(name, found.changes, verified=not undecided), nearest, undecided)
 
 
+def _observe(executor: Executor, witnesses: Sequence[Witness]) -> list[Observation]:
+    """What the kernel does, witness by witness."""
+    observed: dict[str, Observation] = {}
+    for full in (True, False):
+        chosen = [w for w in witnesses if w.full is full]
+        for witness, observation in zip(
+            chosen, executor.run([w.program for w in chosen], full=full), strict=True
+        ):
+            observed[witness.change.name] = observation
+    return [observed[w.change.name] for w in witnesses]
+
+
 def _disagreements(
     profile: Profile,
     witnesses: Sequence[Witness],
@@ -130,8 +135,7 @@ def _disagreements(
     """How many witnesses do otherwise than `profile` says."""
     initial = initial_layout(environment)
     return sum(
-        not w.spare_mappings
-        and not agrees(_trace(w, profile.changes, environment), o.data, initial)
+        not agrees(_trace(w, profile.changes, environment), o.data, initial)
         for w, o in zip(witnesses, observed, strict=True)
     )
 
@@ -140,8 +144,6 @@ def _decide(
     witness: Witness, observation: Observation, has: frozenset[Change], environment: Environment
 ) -> bool | str:
     """Whether the kernel has the change, or why that cannot be said."""
-    if witness.spare_mappings:
-        return "its witness needs vm.max_map_count lowered, which belongs to the whole machine"
     if observation.loss:
         return str(observation.loss.text)
     with_it = _trace(witness, has | {witness.change}, environment)
@@ -157,8 +159,8 @@ def _decide(
 
 
 def _trace(witness: Witness, changes: frozenset[Change], environment: Environment) -> bytes:
-    model = Model(witness.environment(environment), Profile("", changes))
+    model = Model(environment, Profile("", changes))
     try:
-        return model.run(witness.program, full=True)
+        return model.run(witness.program, full=witness.full)
     except Unmodelled:
         return b"unmodelled"

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol
 
-from abi.calls import Call, Program
+from abi.calls import Call, Fill, Program
 from abi.environment import Environment
 from fuzz.aim import Run, Space
 from fuzz.encode import MAX_CALLS, decode, encode
 from fuzz.generate import generate
 from fuzz.mutate import crossover, mutate
-from fuzz.restraint import restrain_program
+from fuzz.restraint import FILL_SHARE, cheapen, restrain_program
 from fuzz.statistics import Statistics
 from model.errors import Unmodelled
 from model.run import Model
@@ -109,7 +109,15 @@ class Producer:
         if last is not None and last.data == data:
             self._last = None
             return last
-        return self.predict(decode(data, self._geometry), full=self._rng.random() < FULL)
+        return self.predict(
+            self._affordable(decode(data, self._geometry)), full=self._rng.random() < FULL
+        )
+
+    def _affordable(self, program: Program) -> Program:
+        """The program, mostly without calls that fill: bytes have them as often as any other."""
+        if self._rng.random() < FILL_SHARE:
+            return program
+        return tuple(cheapen(call) if isinstance(call, Fill) else call for call in program)
 
     def predict(self, program: Program, *, full: bool = False) -> Prepared:
         """The prediction for `program`, without what would harm the machine."""

@@ -8,6 +8,7 @@ from typing import Final
 
 from abi.calls import (
     Call,
+    Fill,
     Madvise,
     Mlock,
     Mlock2,
@@ -43,11 +44,18 @@ _MUCH: Final = 16 << 20
 _EAGER_FLAGS: Final = MAP_POPULATE | MAP_LOCKED
 _ADVISING: Final = (Madvise, ProcessMadvise)
 _LOCKING: Final = (Mlock, Mlock2)
+#: One that fills takes a quarter of a second: so few of those that could are made.
+FILL_SHARE: Final = 0.01
+#: More mappings than there can be, so that nothing is filled.
+_NOTHING_SPARE: Final = (1 << 64) - 1
+_MOST_SPARE: Final = 1 << 32
 _EAGER_ADVICE: Final = (MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_COLLAPSE)
 
 
 #: Calls that `restrain` and `cheapen` may change.
-RESTRAINED: Final = frozenset((Mmap, Madvise, ProcessMadvise, Mlock, Mlock2, Prctl, Setrlimit))
+RESTRAINED: Final = frozenset(
+    (Mmap, Madvise, ProcessMadvise, Mlock, Mlock2, Prctl, Setrlimit, Fill)
+)
 
 
 def restrain(call: Call, unprivileged: bool = False) -> Call:
@@ -72,11 +80,13 @@ def restrain_program(program: Program, unprivileged: bool = False) -> Program:
 
 
 def is_costly(call: Call) -> bool:
-    """The call fills more than 16 MiB of memory if it succeeds."""
+    """The call fills more than 16 MiB of memory if it succeeds, or takes all mappings."""
     if isinstance(call, Mmap):
         return call.length > _MUCH and call.flags & _EAGER_FLAGS != 0
     if isinstance(call, _ADVISING):
         return call.length > _MUCH and call.advice & _INT in _EAGER_ADVICE
+    if isinstance(call, Fill):
+        return call.spare < _MOST_SPARE
     return isinstance(call, _LOCKING) and call.length > _MUCH
 
 
@@ -85,6 +95,8 @@ def cheapen(call: Call) -> Call:
     if isinstance(call, Mmap):
         flags = call.flags & ~_EAGER_FLAGS
         return Mmap(call.addr, call.length, call.prot, flags, call.fd, call.offset)
+    if isinstance(call, Fill):
+        return replace(call, spare=_NOTHING_SPARE)
     if isinstance(call, _ADVISING + _LOCKING):
         return replace(call, length=call.length % _MUCH)
     return call

@@ -21,6 +21,7 @@ SOURCES: Final = (
     "child.c",
     "events.c",
     "executor.c",
+    "filler.c",
     "layout.c",
     "observe.c",
     "special.c",
@@ -28,7 +29,10 @@ SOURCES: Final = (
 )
 HEADERS: Final = (
     "abi.gen.h",
+    "child.h",
+    "events.h",
     "executor.h",
+    "filler.h",
     "layout.h",
     "observe.h",
     "special.h",

@@ -46,6 +46,8 @@ VM_LOCKED_MASK: Final = VM_LOCKED | VM_LOCKONFAULT
 #: The processor's shadow stack, and that guard regions were installed (from 6.19 on).
 VM_SHADOW_STACK: Final = 1 << 51
 VM_MAYBE_GUARD: Final = 1 << 52
+#: Not the kernel's: the mappings of one `fill`, kept as one VMA.
+VM_FILLER: Final = 1 << 60
 #: VMAs that never merge and that some calls refuse.
 VM_SPECIAL: Final = VM_IO | VM_DONTEXPAND | VM_PFNMAP | VM_MIXEDMAP
 #: Flags that a merged VMA has if one of its parts had them (include/linux/mm.h: VM_STICKY; commit 64212ba02e66).

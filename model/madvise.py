@@ -85,6 +85,7 @@ from model.space import (
     PTE_WP,
     PTE_ZERO,
     AddressSpace,
+    refuse_filler,
 )
 from model.vma import Vma
 
@@ -172,6 +173,7 @@ def _walk(space: AddressSpace, row: Advised, start: int, end: int) -> None:
 def _advise(space: AddressSpace, row: Advised, vma: Vma, start: int, end: int) -> int:
     """Advise one VMA's part; where to go on (mm/madvise.c: madvise_vma_behavior())."""
     flags = vma.flags
+    refuse_filler(vma)
     if row.discards and flags & VM_SEALED and not flags & VM_WRITE and _seal_keeps(space, vma):
         raise SyscallError(EPERM)  # mseal(2): discarding sealed read-only anonymous memory
     refused_on = row.refused_on & ~row.not_huge if flags & VM_HUGETLB else row.refused_on

@@ -63,7 +63,7 @@ from model.profile import (
     UFFD_MOVE_NEVER_MERGES,
     VALIDATE_BEFORE_UNMAP,
 )
-from model.space import EVENT_UFFD, AddressSpace, is_whole
+from model.space import EVENT_UFFD, AddressSpace, is_whole, refuse_filler
 from model.vma import Vma
 
 _KNOWN: Final = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP
@@ -89,6 +89,7 @@ def mremap(space: AddressSpace, call: Mremap) -> int:
     vma = space.lookup(call.addr)
     if vma is None:
         raise SyscallError(EFAULT)  # mremap(2): nothing is mapped at the old address
+    refuse_filler(vma)
     if vma.flags & VM_SEALED:
         raise SyscallError(EPERM)  # mseal(2): a sealed mapping is not remapped
     if vma.flags & VM_HUGETLB:
@@ -201,6 +202,7 @@ def _move_range(space: AddressSpace, start: int, length: int, flags: int, new_ad
         else:
             addr = vma.start
             target += addr - last_end
+        refuse_filler(vma)
         last_end = vma.end
         size = min(end, vma.end) - addr
         if alone:

@@ -20,6 +20,7 @@ from model import hugetlb
 from model.fault import is_reachable
 from model.flags import (
     VM_EXEC,
+    VM_FILLER,
     VM_GROWSDOWN,
     VM_READ,
     VM_SHADOW_STACK,
@@ -47,8 +48,10 @@ def data_and_stack(space: AddressSpace) -> int:
 
 
 def flags_section(space: AddressSpace) -> bytes:
-    """VmFlags of every VMA."""
-    return b"".join([COUNT.pack(_word(vma.flags)) for vma in space.vmas])
+    """VmFlags of every VMA; 0 for the filler, whose mappings differ."""
+    return b"".join(
+        [COUNT.pack(0 if vma.flags & VM_FILLER else _word(vma.flags)) for vma in space.vmas]
+    )
 
 
 def _word(flags: int, _known: dict[int, int] = {}) -> int:  # noqa: B006  # a cache
@@ -155,7 +158,9 @@ def _reading(space: AddressSpace, vma: Vma, page: int, filled: set[tuple[int, in
 
 
 def is_opaque(space: AddressSpace, vma: Vma) -> bool:
-    """It is the executor's own, or of an object whose contents are not compared."""
+    """It is the executor's own, the filler, or of an object whose contents are not compared."""
+    if vma.flags & VM_FILLER:
+        return True
     if vma.file and (
         vma.file.inode.ident in (IDENT_IMAGE, IDENT_SHARED) or not vma.file.inode.contents
     ):

@@ -8,6 +8,7 @@ from abi.calls import (
     NAMES,
     Brk,
     Call,
+    Fill,
     Fork,
     Ftruncate,
     Madvise,
@@ -58,6 +59,7 @@ from abi.trace import (
 from model.brk import brk
 from model.errors import SyscallError, Unmodelled
 from model.fault import touch
+from model.filler import fill
 from model.flags import CODES, VM_ACCESS, VM_MAYACCESS, VM_MAYSHARE, VM_SHARED
 from model.fork import fork
 from model.ftruncate import ftruncate
@@ -127,6 +129,7 @@ SEMANTICS: Final[dict[type[Call], Callable[[AddressSpace, Any], int]]] = {
     Fork: fork,
     Shmat: shmat,
     Shmdt: shmdt,
+    Fill: fill,
 }
 
 #: File systems whose files are placed by thp_get_unmapped_area(), those that know MAP_SYNC (fs/*/file.c), and those
@@ -210,8 +213,11 @@ class Run:
         size = data = sections = 0
         if self._full:
             size, data = space.total_vm, data_and_stack(space)
-            sections = SECTION_FLAGS | SECTION_COUNTERS | SECTION_PAGES
-            parts += (flags_section(space), counters_section(space), pages_section(space))
+            sections = SECTION_COUNTERS | SECTION_PAGES
+            if not space.filled:
+                sections |= SECTION_FLAGS
+                parts.append(flags_section(space))
+            parts += (counters_section(space), pages_section(space))
         tail = len(parts)
         if space.events:
             sections |= SECTION_EVENTS
@@ -235,16 +241,17 @@ class Run:
             return b"".join(parts)
         space = self.space
         place, tail, (value, count, sections, _, _) = self._last
+        body = parts[place + 1 : tail]
         if self._full:
-            sections |= SECTION_CONTENTS
+            if not sections & SECTION_FLAGS:
+                body.insert(int(count != UNCHANGED), flags_section(space))
+            sections |= SECTION_FLAGS | SECTION_CONTENTS
             pages, contents = b"", contents_section(space)[0]
         else:
             sections |= SECTION_PAGES
             pages, contents = pages_section(space), b""
         header = STEP.pack(value, count, sections, space.total_vm, data_and_stack(space))
-        return b"".join(
-            [*parts[:place], header, *parts[place + 1 : tail], pages, *parts[tail:], contents]
-        )
+        return b"".join([*parts[:place], header, *body, pages, *parts[tail:], contents])
 
 
 def _initial_space(environment: Environment, profile: Profile) -> AddressSpace:

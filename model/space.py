@@ -22,6 +22,7 @@ from abi.environment import Environment
 from model.errors import SyscallError, Unmodelled
 from model.flags import (
     VM_DROPPABLE,
+    VM_FILLER,
     VM_GROWSDOWN,
     VM_HUGETLB,
     VM_IGNORE_MERGE,
@@ -88,6 +89,7 @@ class AddressSpace:
     records, VmFlags, and the rest.
     write_protected: a userfaultfd has write-protected pages.
     own_dropped: pages of the executor's own were dropped; which it has used since then is not known.
+    fillers: how many mappings the VMA with VM_FILLER stands for; filled: there was one, once.
     def_flags: VM_* that every new mapping gets (mm->def_flags). limits: soft limits by RLIMIT_* (bytes); a new dict
     whenever one changes, as `brk` is a new value.
     thp_disabled, merge_any, mdwe: what PR_SET_THP_DISABLE, PR_SET_MEMORY_MERGE and PR_SET_MDWE have set.
@@ -103,6 +105,8 @@ class AddressSpace:
         "environment",
         "events",
         "files",
+        "filled",
+        "fillers",
         "limits",
         "locked_vm",
         "mdwe",
@@ -133,6 +137,8 @@ class AddressSpace:
         self.segments: tuple[Inode, ...] = ()
         self.uffds: frozenset[int] = frozenset()
         self.def_flags = 0
+        self.fillers = 0
+        self.filled = False
         self.limits: dict[int, int] = {
             RLIMIT_AS: environment.rlimit_as,
             RLIMIT_DATA: environment.rlimit_data,
@@ -165,6 +171,8 @@ class AddressSpace:
         new.segments = self.segments
         new.uffds = self.uffds
         new.def_flags = self.def_flags
+        new.filled = self.filled
+        new.fillers = self.fillers
         new.limits = self.limits
         new.total_vm = self.total_vm
         new.locked_vm = self.locked_vm
@@ -229,7 +237,7 @@ class AddressSpace:
 
     def map_count(self) -> int:
         """Mappings as vm.max_map_count counts them (mm->map_count)."""
-        return len(self.vmas)
+        return len(self.vmas) + (self.fillers - 1 if self.fillers else 0)
 
     def new_anon_vma(self) -> int:
         """A token for an anon_vma that no other VMA has."""
@@ -329,6 +337,7 @@ class AddressSpace:
             raise SyscallError(EINVAL)  # kernel/events/core.c: perf_mmap_may_split()
         if lower.flags & VM_HUGETLB and lower.file and addr & lower.file.inode.huge - 1:
             raise SyscallError(EINVAL)  # mm/hugetlb.c: hugetlb_vm_op_split(): inside a huge page
+        refuse_filler(lower)
         upper = lower.copy()
         upper.pgoff += addr - lower.start >> PAGE_SHIFT
         upper.start = addr
@@ -392,6 +401,8 @@ class AddressSpace:
         """Unmap the VMAs of an index range: pages, counts and all (mm/vma.c: vms_complete_munmap_vmas())."""
         for vma in self.vmas[low:high]:
             pages = vma.end - vma.start >> PAGE_SHIFT
+            if vma.flags & VM_FILLER:
+                self.fillers = 0
             self.total_vm -= pages
             if vma.flags & VM_LOCKED:
                 self.locked_vm -= pages
@@ -500,6 +511,7 @@ class AddressSpace:
 
     def become(self, vma: Vma, start: int, end: int, like: Vma) -> Vma:
         """Give [start, end) of `vma` the flags, the userfaultfd, the policy and the label of `like`; as `modify`."""
+        refuse_filler(vma)
         merged = self._merge_existing(vma, start, end, like)
         if merged is None:
             merged = self.cut_out(vma, start, end)
@@ -666,6 +678,16 @@ def same_attributes(a: Vma, b: Vma) -> bool:
         and a.policy == b.policy
         and a.label == b.label
     )
+
+
+def refuse_filler(vma: Vma) -> None:
+    """Mappings of the filler are not kept one by one.
+
+    Raises:
+        Unmodelled: it is the filler.
+    """
+    if vma.flags & VM_FILLER:
+        raise Unmodelled("a call that changes mappings of the filler")
 
 
 def supports_mlock(vma: Vma) -> bool:

@@ -6,6 +6,7 @@ from abi.consts import PAGE, PAGE_SHIFT, WORD
 from abi.trace import (
     NAME_ANON,
     NAME_FILE,
+    NAME_FILLER,
     NAME_HEAP,
     NAME_NONE,
     NAME_STACK,
@@ -13,7 +14,7 @@ from abi.trace import (
     RECORD,
     file_tag,
 )
-from model.flags import VM_ACCESS, VM_MAYSHARE
+from model.flags import VM_ACCESS, VM_FILLER, VM_MAYSHARE
 
 if TYPE_CHECKING:
     from model.kinds import Kind
@@ -315,6 +316,8 @@ class Vma:
         """The name class of a VMA without file (fs/proc/task_mmu.c: get_vma_name())."""
         if self.name is not None:
             return self.name
+        if self.flags & VM_FILLER:
+            return NAME_FILLER
         if self.start < brk.brk and self.end > brk.start_brk:
             return NAME_HEAP
         if self.start <= brk.start_stack <= self.end:

@@ -9,7 +9,7 @@
 #include <linux/types.h>
 #include <linux/userfaultfd.h>
 
-#define ABI_HASH 0x3d91cf17b9667a2aULL
+#define ABI_HASH 0x4bff931ccb7d2a27ULL
 
 /* The calls: opcode, name, arguments. Those of the first list are system calls. */
 #define ABI_SYSCALLS(X) \
@@ -42,8 +42,9 @@
 	X(24, setrlimit, 2) \
 	X(25, fork, 0) \
 	X(26, mbind, 5) \
-	X(27, shmat, 3)
-#define ABI_NR_CALLS 0x1d
+	X(27, shmat, 3) \
+	X(29, fill, 2)
+#define ABI_NR_CALLS 0x1e
 
 /* The shared memory. */
 #define ABI_CONTROL_OFFSET 0x0
@@ -131,17 +132,18 @@ enum abi_control {
 	CTL_RELOCK = 55,
 	CTL_LIMITED = 56,
 	CTL_MOVED_BRK = 57,
-	CTL_SOFT_AS = 58,
-	CTL_SOFT_DATA = 59,
-	CTL_SOFT_MEMLOCK = 60,
-	CTL_SOFT_STACK = 61,
-	CTL_SAW_PRCTL = 62,
-	CTL_LAST_COUNT = 63,
-	CTL_IDENT_OVERFLOW = 64,
-	CTL_EVENTS = 65,
-	CTL_ARMED = 66,
-	CTL_READER_PID = 67,
-	CTL_CHILD = 68,
+	CTL_FILL_START = 58,
+	CTL_FILL_END = 59,
+	CTL_SOFT_AS = 60,
+	CTL_SOFT_DATA = 61,
+	CTL_SOFT_MEMLOCK = 62,
+	CTL_SOFT_STACK = 63,
+	CTL_SAW_PRCTL = 64,
+	CTL_IDENT_OVERFLOW = 65,
+	CTL_EVENTS = 66,
+	CTL_ARMED = 67,
+	CTL_READER_PID = 68,
+	CTL_CHILD = 69,
 };
 enum abi_start {
 	START_NONE = 0,
@@ -261,6 +263,7 @@ enum abi_start {
 #define ABI_NAME_VVAR 0x5
 #define ABI_NAME_ANON 0x6
 #define ABI_NAME_OTHER 0x7
+#define ABI_NAME_FILLER 0x8
 #define ABI_UNCHANGED 0xffffffffULL
 #define ABI_FIRST_NEW_IDENT 0x40
 #define ABI_CONTENT_PAGES 0x200

@@ -26,7 +26,7 @@ static s64 report(u8 *out, u64 capacity)
 	n = layout_open();
 	if (n)
 		return n;
-	count = layout_read(records, (end - to) / sizeof(*records), 0, 0);
+	count = layout_read(records, (end - to) / sizeof(*records), 0, 0, 0);
 	if (count < 0)
 		return count;
 	*word = count;

@@ -18,6 +18,7 @@
 
 #include "child.h"
 #include "events.h"
+#include "filler.h"
 #include "observe.h"
 #include "special.h"
 
@@ -264,6 +265,8 @@ static s64 run_call(u64 opcode, const u64 *a, const struct abi_record *r, u64 co
 		if ((u32)a[2] == MADV_REMOVE)
 			CTL(CHANGED) = ~0ULL;
 		return process_madvise(a[0], a[1], a[2], a[3]);
+	case OP_fill:
+		return filler_make(a[0], a[1], r, count);
 	case OP_setrlimit:
 		return set_limit(a[0], a[1]);
 	case OP_mbind:
@@ -394,6 +397,8 @@ static void restore_process(void)
 	}
 	CTL(RELOCK) = 0;
 	CTL(MOVED_BRK) = 0;
+	CTL(FILL_START) = 0;
+	CTL(FILL_END) = 0;
 }
 
 static void restore_limits(void)
@@ -434,7 +439,7 @@ static u32 reset(const struct abi_record *last, u64 count)
 		sys(prctl, PR_SET_MEMORY_MERGE, 0, 0, 0, 0);
 		CTL(SAW_PRCTL) = 0;
 	}
-	n = layout_read(SCRATCH, SCRATCH_RECORDS, BASE, base_count);
+	n = layout_read(SCRATCH, SCRATCH_RECORDS, BASE, base_count, 0);
 	if (sys(brk, 0) != (s64)CTL(BRK))
 		return ABI_DIRTY_LAYOUT;
 	if (n != (s64)base_count || !same_records(SCRATCH, BASE, base_count))
@@ -469,10 +474,10 @@ static int shared_intact(const struct abi_record *r, u64 count)
 static s64 observe_memory(struct abi_step *step, const struct abi_record *r, u64 count, int last,
 			  u8 **to, const u8 *end)
 {
-	u64 total = 0, data, locked, *word;
+	u64 total = 0, data, locked = 0, *word;
 	struct abi_counters *counters;
 	s64 n;
-	int same;
+	int same = 1;
 
 	if (!last && !CTL(FULL))
 		return 0;
@@ -488,20 +493,23 @@ static s64 observe_memory(struct abi_step *step, const struct abi_record *r, u64
 	if (CTL(FULL)) {
 		if (*to + count * sizeof(u64) + sizeof(*counters) > end)
 			return -ENOSPC;
-		n = observe_flags((u64 *)*to, r, count, &same, &locked);
-		if (n < 0)
-			return n;
-		*to += count * sizeof(u64);
+		if (last || !CTL(FILL_END)) {
+			n = observe_flags((u64 *)*to, r, count, &same, &locked);
+			if (n < 0)
+				return n;
+			*to += count * sizeof(u64);
+			step->sections |= ABI_SECTION_FLAGS;
+		}
 		counters = (struct abi_counters *)*to;
 		n = observe_counters(counters);
 		if (n < 0)
 			return n;
 		*to += sizeof(*counters);
-		if (!same)
+		if (step->sections & ABI_SECTION_FLAGS && !same)
 			step->sections |= ABI_INCONSISTENT_VIEWS;
-		if (counters->locked != locked)
+		if (step->sections & ABI_SECTION_FLAGS && counters->locked != locked)
 			step->sections |= ABI_INCONSISTENT_LOCKED;
-		step->sections |= ABI_SECTION_FLAGS | ABI_SECTION_COUNTERS;
+		step->sections |= ABI_SECTION_COUNTERS;
 	}
 	if (*to + sizeof(u64) > end)
 		return -ENOSPC;
@@ -615,7 +623,8 @@ static const u64 *run_program(const u64 *w, u64 n, u8 *out, const u8 *end,
 			events_drain();
 		/* The break and a name rename what stays where it is. */
 		count = layout_read(records, (end - (u8 *)records) / sizeof(*records), prev,
-				    opcode == OP_brk || opcode == OP_set_vma_name ? 0 : prev_count);
+				    opcode == OP_brk || opcode == OP_set_vma_name ? 0 : prev_count,
+				    i + 1 == n);
 		if (count == -ENOSPC) {
 			result->status = ABI_RESULT_TOO_LARGE;
 			continue;

@@ -5,7 +5,7 @@
 #include <linux/errno.h>
 #include <linux/fcntl.h>
 
-#include "layout.h"
+#include "filler.h"
 
 /* include/uapi/linux/fs.h, Linux 6.11; older headers lack it. */
 struct query {
@@ -90,11 +90,28 @@ static s64 query(struct query *q, u64 addr, char *name)
 }
 
 /*
+ * Where the filler ends whose first mapping q shows, 0 if it is not as it was made: looked at are
+ * the last mapping, or all.
+ */
+static u64 filler_end(struct query *q, int thorough)
+{
+	u64 at = CTL(FILL_START), end = CTL(FILL_END);
+
+	if (!end || q->start != at || q->end != at + ABI_PAGE || q->vma_flags & QUERY_PERMS)
+		return 0;
+	for (at = thorough ? q->end : end - ABI_PAGE; at < end; at += ABI_PAGE)
+		if (query(q, at, 0) || q->start != at || !filler_holds(q->start, q->end) ||
+		    q->vma_flags & QUERY_PERMS || q->inode)
+			return 0;
+	return end;
+}
+
+/*
  * Names of anonymous mappings follow from their place, so one that was there before keeps its
  * name.
  */
 static s64 read_query(struct abi_record *out, u64 capacity, const struct abi_record *prev,
-		      u64 prev_count)
+		      u64 prev_count, int thorough)
 {
 	const struct abi_record *prev_end = prev + prev_count;
 	u64 n = 0, addr = 0;
@@ -104,6 +121,7 @@ static s64 read_query(struct abi_record *out, u64 capacity, const struct abi_rec
 	for (;;) {
 		struct abi_record *r = out + n;
 		s64 err = query(&q, addr, 0);
+		u64 filled;
 
 		if (err == -ENOENT)
 			return n;
@@ -111,6 +129,16 @@ static s64 read_query(struct abi_record *out, u64 capacity, const struct abi_rec
 			return err;
 		if (n == capacity)
 			return -ENOSPC;
+		if (CTL(FILL_END) && q.start == CTL(FILL_START)) {
+			filled = filler_end(&q, thorough);
+			if (filled) {
+				*r = (struct abi_record){ CTL(FILL_START), filled, .name = ABI_NAME_FILLER };
+				addr = filled;
+				n++;
+				continue;
+			}
+			query(&q, addr, 0);
+		}
 		r->start = q.start;
 		r->end = q.end;
 		r->offset = q.offset;
@@ -171,6 +199,17 @@ void layout_parse(const char *p, const char *end, struct abi_record *r)
 	r->name = r->ident ? ABI_NAME_FILE : name_class(p, end - p);
 }
 
+int layout_collapse(struct abi_record *r, u64 n)
+{
+	if (!CTL(FILL_END) || !filler_holds(r->start, r->end) || r->perms || r->ident)
+		return 0;
+	r->name = ABI_NAME_FILLER;
+	if (!n || r[-1].name != ABI_NAME_FILLER || r[-1].end != r->start)
+		return 0;
+	r[-1].end = r->end;
+	return 1;
+}
+
 static s64 read_maps(struct abi_record *out, u64 capacity)
 {
 	char *text = SHARED(TEXT), *from;
@@ -201,7 +240,8 @@ static s64 read_maps(struct abi_record *out, u64 capacity)
 			/* [vsyscall] is not part of any address space, and is the last line. */
 			if (out[n].start >> 63)
 				return n;
-			n++;
+			if (!layout_collapse(out + n, n))
+				n++;
 		}
 		have = text + have - from;
 		for (u64 i = 0; i < have; i++)
@@ -209,10 +249,11 @@ static s64 read_maps(struct abi_record *out, u64 capacity)
 	}
 }
 
-s64 layout_read(struct abi_record *out, u64 capacity, const struct abi_record *prev, u64 prev_count)
+s64 layout_read(struct abi_record *out, u64 capacity, const struct abi_record *prev, u64 prev_count,
+		int thorough)
 {
 	if (CTL(USED_READER) == ABI_READER_QUERY)
-		return read_query(out, capacity, prev, prev_count);
+		return read_query(out, capacity, prev, prev_count, thorough);
 	return read_maps(out, capacity);
 }
 
@@ -264,7 +305,7 @@ s64 layout_learn(u64 addr, u32 ident)
 	s64 n;
 
 	layout_forget();
-	n = layout_read(records, SCRATCH_RECORDS, 0, 0);
+	n = layout_read(records, SCRATCH_RECORDS, 0, 0, 0);
 	for (s64 i = 0; i < n; i++) {
 		if (records[i].start == addr && records[i].ident >= ABI_FIRST_NEW_IDENT) {
 			u64 slot = ABI_LAST_FIXED_IDENT + 1 + records[i].ident - ABI_FIRST_NEW_IDENT;

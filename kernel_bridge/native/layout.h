@@ -17,14 +17,20 @@ struct ident {
 
 /*
  * Read the whole layout into out[0..capacity). prev is the layout before, for names that need no
- * look-up.
+ * look-up. The filler is one record; only with `thorough` is each of its mappings looked at.
  * Returns the number of records, or -errno; -ENOSPC if they do not fit.
  */
 s64 layout_read(struct abi_record *out, u64 capacity, const struct abi_record *prev,
-		u64 prev_count);
+		u64 prev_count, int thorough);
 
 /* Parse one line of maps, without its newline. */
 void layout_parse(const char *p, const char *end, struct abi_record *r);
+
+/*
+ * Whether *r is a mapping of the filler that continues the record before it, which it then joins;
+ * n: how many records are before it.
+ */
+int layout_collapse(struct abi_record *r, u64 n);
 
 /* Open what layout_read() and the counters read, and choose the reader. Returns 0 or -errno. */
 s64 layout_open(void);

@@ -4,6 +4,7 @@
  */
 #include <linux/errno.h>
 
+#include "filler.h"
 #include "observe.h"
 
 #define PM_PRESENT (1ULL << 63)
@@ -29,7 +30,7 @@ static int is_opaque(const struct abi_record *r)
 {
 	if (r->ident && r->ident <= ABI_LAST_FIXED_IDENT && !(CTL(CONTENTS) >> r->ident & 1))
 		return 1;
-	return observe_is_own(r);
+	return r->name == ABI_NAME_FILLER || observe_is_own(r);
 }
 
 /* Whether which of its pages are present follows from the calls. */
@@ -144,7 +145,8 @@ s64 observe_flags(u64 *out, const struct abi_record *records, u64 count, int *sa
 	char *text = SHARED(TEXT), *from;
 	u64 have = 0, at = 0, n = 0;
 	static const char codes[] = ABI_CODES;
-	u64 lo = 0;
+	struct abi_record last = { 0 };
+	u64 lo = 0, pages = 0;
 	int ours = 0;
 
 	while (codes[2 * lo] != 'l' || codes[2 * lo + 1] != 'o')
@@ -171,21 +173,29 @@ s64 observe_flags(u64 *out, const struct abi_record *records, u64 count, int *sa
 				break;
 			if (*from >= 'A' && *from <= 'Z') {
 				if (ours && n && n <= count && starts(from, "VmFlags:")) {
-					out[n - 1] = parse_flags(from + 8);
-					if (out[n - 1] >> lo & 1)
-						*locked += (records[n - 1].end - records[n - 1].start) / ABI_PAGE;
+					u64 flags = parse_flags(from + 8);
+
+					if (flags >> lo & 1)
+						*locked += pages;
+					/* Those of the filler differ from page to page. */
+					out[n - 1] = records[n - 1].name == ABI_NAME_FILLER ? 0 : flags;
 				}
 			} else {
-				struct abi_record r = { 0 };
+				struct abi_record r[2] = { { 0 } };
 
-				layout_parse(from, end, &r);
+				layout_parse(from, end, r + 1);
 				/* [vsyscall] is not part of any address space. */
-				ours = !(r.start >> 63);
-				if (ours) {
-					if (n >= count || !same_records(&r, records + n, 1))
+				ours = !(r[1].start >> 63);
+				pages = (r[1].end - r[1].start) / ABI_PAGE;
+				*r = last;
+				if (ours && !layout_collapse(r + 1, n)) {
+					if (n && n <= count && !same_records(r, records + n - 1, 1))
 						*same = 0;
+					*r = r[1];
 					n++;
 				}
+				if (ours)
+					last = *r;
 			}
 			from = end + 1;
 		}
@@ -193,7 +203,7 @@ s64 observe_flags(u64 *out, const struct abi_record *records, u64 count, int *sa
 		for (u64 i = 0; i < have; i++)
 			text[i] = from[i];
 	}
-	if (n != count)
+	if (n != count || (n && n <= count && !same_records(&last, records + n - 1, 1)))
 		*same = 0;
 	for (; n < count; n++)
 		out[n] = 0;

@@ -147,6 +147,7 @@ static void __attribute__((noreturn)) prepare(void)
 		err = sys(personality, (u64)err | ADDR_NO_RANDOMIZE);
 	if (err < 0)
 		fail(START_PERSONALITY, err);
+	CTL(RELOCK) = CTL(LIMITED) = CTL(MOVED_BRK) = CTL(FILL_START) = CTL(FILL_END) = 0;
 	CTL(STAGE) = 1;
 	exec_self();
 }
@@ -193,7 +194,7 @@ static void open_descriptors(void)
 static void unmap_others(void)
 {
 	struct abi_record *r = SCRATCH;
-	s64 n = layout_read(r, SCRATCH_RECORDS, 0, 0);
+	s64 n = layout_read(r, SCRATCH_RECORDS, 0, 0, 0);
 
 	for (s64 i = 0; i < n; i++)
 		if (r[i].start != ABI_IMAGE_BASE && r[i].start != ABI_SHARED_BASE)
@@ -257,7 +258,7 @@ static void learn_idents(void)
 static void settle(void)
 {
 	struct abi_record *now = SCRATCH;
-	s64 n = layout_read(now, SCRATCH_RECORDS, 0, 0);
+	s64 n = layout_read(now, SCRATCH_RECORDS, 0, 0, 0);
 	u64 data;
 	s64 size = layout_vm_size(&data), locked = layout_vm_locked();
 	u64 uffd = CTL(UFFD0) | CTL(UFFD1) << 16 | CTL(UFFD2) << 32 | CTL(UFFD2_FORKS) << 48;
