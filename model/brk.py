@@ -38,7 +38,7 @@ def brk(space: AddressSpace, call: BrkCall) -> int:
     _set(space, addr)
     if grows and space.def_flags & VM_LOCKED:
         populate(space, old_end, new_end)
-    return addr
+    return addr - (1 << 64) if addr >> 63 else addr
 
 
 def _limit(space: AddressSpace) -> int:
