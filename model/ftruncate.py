@@ -24,6 +24,9 @@ def ftruncate(space: AddressSpace, call: Ftruncate) -> int:
         raise SyscallError(EBADF)  # ftruncate(2): no such descriptor
     if not (file.regular and file.writable):
         raise SyscallError(EINVAL)  # ftruncate(2): not a regular file that is open for writing
+    if file.kind:
+        # ftruncate(2): not a regular file; mm/secretmem.c: secretmem_setattr(): its size is set once
+        raise SyscallError(EINVAL)
     inode = file.inode
     if call.size > inode.max_bytes:
         raise SyscallError(EFBIG)  # fs/attr.c: inode_newsize_ok(): beyond the largest file

@@ -288,7 +288,7 @@ def _file(obj: Object, inodes: dict[int, Inode]) -> File:
         thp_area=obj.fs in THP_AREA_FILE_SYSTEMS,
         own_area=obj.fs in OWN_AREA_KINDS,
         sync=obj.fs in SYNC_FILE_SYSTEMS,
-        fsync=obj.fs not in KERNEL_FILE_SYSTEMS and kind is None,
+        fsync=obj.fs not in KERNEL_FILE_SYSTEMS and (kind is None or obj.fs == "sysv"),
         kernel=obj.fs if obj.fs in KERNEL_FILE_SYSTEMS else "",
         readable=obj.readable,
         writable=obj.writable,
