@@ -1512,6 +1512,141 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
             "what a child reads of shared memory is in the page cache",
         ),
     ),
+    *_in(
+        "model/prctl.py",
+        (
+            "merge-any-forgets-new-mappings",
+            "return flags | VM_MERGEABLE if space.merge_any and not flags & KSM_LEAVES else flags",
+            "return flags",
+            "PR_SET_MEMORY_MERGE marks later mappings too",
+        ),
+        (
+            "merge-any-marks-all",
+            "elif not vma.flags & KSM_LEAVES:",
+            "else:",
+            "PR_SET_MEMORY_MERGE leaves shared memory as it is",
+        ),
+        (
+            "merge-any-stays",
+            "            vma.flags &= ~VM_MERGEABLE",
+            "            pass",
+            "PR_SET_MEMORY_MERGE with 0 takes all marks away",
+        ),
+        (
+            "mdwe-writable-executable",
+            "if new & VM_WRITE:",
+            "if new & VM_WRITE and not old & VM_EXEC:",
+            "PR_SET_MDWE refuses memory both writable and executable",
+        ),
+        (
+            "mdwe-gain",
+            "if not old & VM_EXEC:",
+            "if old == new:",
+            "PR_SET_MDWE: what is mapped does not become executable",
+        ),
+        (
+            "mdwe-taken-back",
+            "if space.mdwe and space.mdwe != bits:",
+            "if space.mdwe and bits and space.mdwe != bits:",
+            "PR_SET_MDWE is not taken back",
+        ),
+    ),
+    *_in(
+        "model/mbind.py",
+        (
+            "default-policy-needs-no-holes",
+            "if policy and vma.start > at:",
+            "if vma.start > at:",
+            "mbind() with MPOL_DEFAULT goes over holes",
+        ),
+        (
+            "policy-over-holes",
+            "if policy and at < end and space.lookup(at) is None:",
+            "if policy and at < end and space.lookup(at) is None and False:",
+            "mbind() of a range that ends with a hole is EFAULT",
+        ),
+        (
+            "strict-counts-zeros",
+            "if kind == PTE_GUARD or held & PTE_ZERO:",
+            "if kind == PTE_GUARD:",
+            "MPOL_MF_STRICT does not count the page of zeros",
+        ),
+        (
+            "strict-moves-nothing",
+            "movable = flags & _MOVING and",
+            "movable = flags & MPOL_MF_MOVE_ALL and",
+            "MPOL_MF_MOVE makes a page follow the policy",
+        ),
+        (
+            "preferred-nowhere",
+            "        mode = MPOL_LOCAL\n    elif",
+            "        pass\n    elif",
+            "MPOL_PREFERRED without a node is MPOL_LOCAL",
+        ),
+    ),
+    *_in(
+        "model/space.py",
+        (
+            "policies-merge",
+            "        and a.policy == b.policy\n",
+            "",
+            "VMAs with different memory policies do not merge",
+        ),
+    ),
+    *_in(
+        "model/mincore.py",
+        (
+            "mincore-sees-tables-only",
+            "return kind == PTE_FILE or (not vma.anonymous and index in inode.cached)",
+            "return kind == PTE_FILE",
+            "mincore() tells which pages of shared memory are cached, mapped or not",
+        ),
+        (
+            "mincore-over-holes",
+            "        if vma.start > at:\n            break\n",
+            "",
+            "mincore() of a range with a hole is ENOMEM",
+        ),
+    ),
+    *_in(
+        "model/process_madvise.py",
+        (
+            "process-madvise-rounds",
+            "    return length\n",
+            "    return length + 0xFFF & -0x1000\n",
+            "process_madvise() returns the bytes as they were given",
+        ),
+    ),
+    *_in(
+        "model/mprotect.py",
+        (
+            "any-key",
+            "if key != _NO_KEY and (key",
+            "if key == _NO_KEY and (key + 1",
+            "pkey_mprotect() with a key that was not allocated is EINVAL",
+        ),
+    ),
+    *_in(
+        "model/madvise.py",
+        (
+            "pageout-keeps-freed",
+            "if held & PTE_LAZY or vma.flags & VM_DROPPABLE:",
+            "if vma.flags & VM_DROPPABLE:",
+            "MADV_PAGEOUT drops what MADV_FREE let go",
+        ),
+        (
+            "pageout-keeps-droppable",
+            "if held & PTE_LAZY or vma.flags & VM_DROPPABLE:",
+            "if held & PTE_LAZY:",
+            "MADV_PAGEOUT drops pages of MAP_DROPPABLE memory",
+        ),
+        (
+            "free-drops-at-once",
+            "            space.ptes[page] = held | PTE_LAZY",
+            "            del space.ptes[page]",
+            "after MADV_FREE the contents stay for a while",
+        ),
+    ),
 )
 
 #: Where the packages are.

@@ -124,6 +124,7 @@ ENVIRONMENT: Final = Environment(
     rlimit_as=256 << 20,
     rlimit_memlock=8 << 20,
     memory_pages=1 << 20,
+    node_bits=64,
     total_pages=_OWN_PAGES,
     locked_pages=_OWN_PAGES,
     start_brk=IMAGE.end,
