@@ -1567,8 +1567,8 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "strict-counts-zeros",
-            "if kind == PTE_GUARD or held & PTE_ZERO:",
-            "if kind == PTE_GUARD:",
+            "if kind in (0, PTE_GUARD) or held & PTE_ZERO:",
+            "if kind in (0, PTE_GUARD):",
             "MPOL_MF_STRICT does not count the page of zeros",
         ),
         (
