@@ -1,4 +1,4 @@
-"""The command line: `vmadiff fuzz | run | explain | probe | coverage | selftest`.
+"""The command line: `vmadiff fuzz | run | explain | import | probe | coverage | selftest`.
 
 What people can get wrong is one line on stderr and an exit status; a traceback is a bug of this program.
 """
@@ -56,7 +56,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"vmadiff {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_fuzz, _add_run, _add_explain, _add_probe, _add_coverage, _add_selftest):
+    for add in (
+        _add_fuzz,
+        _add_run,
+        _add_explain,
+        _add_import,
+        _add_probe,
+        _add_coverage,
+        _add_selftest,
+    ):
         add(commands)
     return parser
 
@@ -156,6 +164,45 @@ def _add_explain(commands: Commands) -> None:
         "the rule's place in the kernel's source.",
     )
     parser.add_argument("file", type=Path, metavar="FILE")
+
+
+def _add_import(commands: Commands) -> None:
+    outer = commands.add_parser(
+        "import",
+        help="turn what a real program did into programs",
+        description="Turn a record of what real programs did into programs for `run` and `fuzz --corpus`.",
+        epilog=EXPLAINED,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    formats = outer.add_subparsers(dest="format", required=True, metavar="FORMAT")
+    parser = _command(
+        formats,
+        "strace",
+        "the output of `strace -f`",
+        "Turn the output of `strace -f -o FILE PROGRAM` into programs: the memory calls of each process, addresses\n"
+        "moved to where programs may use them in the same order and alignment, descriptors replaced by objects of\n"
+        "the same kind, and each long trace cut into programs that begin with the mappings they need. What\n"
+        "cannot be said in a program is left out and counted.",
+    )
+    parser.set_defaults(command="import_strace")
+    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path(".vmadiff/imported"),
+        metavar="DIR",
+        help="write the programs to DIR/*.prog (default: .vmadiff/imported)",
+    )
+    parser.add_argument(
+        "--pid", type=_positive, metavar="N", help="this process only (default: all in the trace)"
+    )
+    parser.add_argument(
+        "--limit", type=_positive, metavar="N", help="the first N programs (default: all)"
+    )
+    parser.add_argument(
+        "--run", action="store_true", help="replay the programs at once and say how each went"
+    )
 
 
 def _add_probe(commands: Commands) -> None:

@@ -22,6 +22,7 @@ from fuzz.coverage import measure as measure_coverage
 from fuzz.coverage import to_json as coverage_json
 from fuzz.display import Figures, Screen, summary
 from fuzz.explain import explain as explain_program
+from fuzz.imports import import_strace as read_strace
 from fuzz.mistakes import MISTAKES
 from fuzz.probe import examine, spare_mappings
 from fuzz.probe import probe as probe_profile
@@ -40,6 +41,7 @@ from fuzz.status import (
     UsageError,
 )
 from fuzz.storage import write_atomically
+from fuzz.strace import StraceError
 from kernel_bridge import BridgeError, KernelExecutor
 from model.errors import Unmodelled
 from model.profile import CHANGES, Profile
@@ -137,6 +139,48 @@ def explain(options: Namespace) -> int:
         print(f"unmodelled from here on: {error.reason}")
         return INCOMPLETE
     return OK
+
+
+def import_strace(options: Namespace) -> int:
+    """`vmadiff import strace`"""
+    path: Path = options.file
+    try:
+        with path.open(errors="replace") as lines:
+            made = read_strace(lines, path.name, Geometry(), pid=options.pid, limit=options.limit)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except StraceError as error:
+        raise UsageError(str(error)) from None
+    if options.pid is not None and options.pid not in made.pids:
+        known = ", ".join(map(str, made.pids)) or "none"
+        raise UsageError(
+            f"{path}: no memory calls of a process {options.pid}; it has those of {known}"
+        )
+    _make_directory(options.output)
+    files = [options.output / (each.name + corpus.SUFFIX) for each in made.programs]
+    for file, each in zip(files, made.programs, strict=True):
+        write_atomically(file, each.text.encode())
+    print("\n".join(made.lines()))
+    print(f"written to {options.output}/")
+    return _run_imported(files, options) if options.run else OK
+
+
+def _run_imported(files: list[Path], options: Namespace) -> int:
+    """Replay the files; a line for each, every step of those that do not agree."""
+    status = OK
+    with _executor(options) as executor:
+        model = Model(executor.environment, probe_profile(executor))
+        for path in files:
+            program = _read(path, executor.environment.geometry)
+            program = _harmless(path, program, executor.environment)
+            (result,) = replay_all([(path.name, program)], executor, model)
+            if result.divergence is not None or result.crash:
+                status = DIVERGES
+                print("\n".join(result.lines()))
+            else:
+                status = status or (OK if result.is_complete else INCOMPLETE)
+                print(f"{path.name}: {result.verdict()}")
+    return status
 
 
 def probe(options: Namespace) -> int:

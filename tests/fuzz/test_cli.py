@@ -18,6 +18,7 @@ from fuzz.inflight import leftovers
 
 ROOT = Path(__file__).parent.parent.parent
 SEED = ROOT / "corpus" / "seeds" / "munmap-middle-splits.prog"
+TRACE = ROOT / "tests" / "fuzz" / "traces" / "bash.strace"
 SUMMARY = {
     "sequences", "calls", "seconds", "divergences_new", "divergences_known", "unmodelled", "mremap_success_share",
     "multi_vma_share", "executor_restarts", "target", "profile",
@@ -147,6 +148,14 @@ def test_help_and_version(tmp_path: Path) -> None:
         ("run",),
         ("run", "no-such-file.prog"),
         ("run", "/"),
+        ("import",),
+        ("import", "ltrace", SEED),
+        ("import", "strace"),
+        ("import", "strace", "no-such-file.strace"),
+        ("import", "strace", "/"),
+        ("import", "strace", SEED),
+        ("import", "strace", TRACE, "--pid", "1"),
+        ("import", "strace", TRACE, "--limit", "0"),
         ("selftest", "--only", "no_such_mistake"),
         ("fuzz", "--runs", "1", "--json", "/"),
     ],
@@ -197,6 +206,33 @@ def test_bad_program_is_one_line(text: str, line: str, tmp_path: Path) -> None:
     assert (status, out) == (2, "")
     assert err.startswith(f"vmadiff: {line}")
     assert err.count("\n") == 1
+
+
+def test_import_writes_programs_and_replays_them(tmp_path: Path) -> None:
+    status, out, err = run("import", "strace", TRACE, "-o", "made", "--run", cwd=tmp_path)
+    assert (status, err) == (0, "")
+    files = sorted(path.name for path in (tmp_path / "made").iterdir())
+    assert len(files) > 1
+    assert f"{len(files)} programs" in out
+    for name in files:
+        assert f"{name}: agrees" in out
+    status, again, _ = run("run", *(f"made/{name}" for name in files), cwd=tmp_path)
+    assert status == 0 and again.count("agrees") == len(files)
+
+
+def test_import_takes_one_process_and_no_more_than_asked(tmp_path: Path) -> None:
+    arguments = ("import", "strace", TRACE, "--pid", "1000", "--limit", "1")
+    status, out, _ = run(*arguments, cwd=tmp_path)
+    assert status == 0 and "1 address spaces" in out
+    (made,) = (tmp_path / ".vmadiff" / "imported").iterdir()
+    assert made.name.startswith("bash-1000-")
+
+
+def test_import_where_nothing_can_be_written_is_status_3(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    status, _, err = run("import", "strace", TRACE, "-o", "file", cwd=tmp_path)
+    assert status == 3
+    assert err.count("\n") == 1 and err.startswith("vmadiff: ")
 
 
 def test_fuzz_finds_nothing_and_says_so(tmp_path: Path) -> None:
