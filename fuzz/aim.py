@@ -106,7 +106,7 @@ def _descriptors(
     with bad ones."""
     by_name = dict(objects)
     kernel = ("sysfs", "sysfs", "proc")
-    uffds = ("uffd0", "uffd0", "uffd0", "uffd1")
+    uffds = ("uffd0", "uffd0", "uffd0", "uffd1", "uffd2")
     return (
         tuple(by_name[name] for name in FILES if name in by_name) or (-1,),
         tuple(by_name[name] for name in ("devzero",) if name in by_name) or (-1,),

@@ -57,7 +57,7 @@ from abi.consts import (
     PROT_WRITE,
 )
 from abi.environment import Geometry, Object
-from fuzz import confine, filing, process
+from fuzz import confine, filing, process, watch
 from fuzz.aim import Aim, Run, Steps
 from fuzz.huge import LAYING, USING
 from fuzz.latent import ASKING, BUILDING
@@ -275,6 +275,7 @@ DRAWS: Final[tuple[Callable[[Aim], Call], ...]] = (
     *process.DRAWS,
     *filing.CALLS,
     *(confine.confining,) * 3,
+    *watch.CALLS,
 )
 
 
@@ -481,6 +482,7 @@ OPENINGS: Final[tuple[Recipe, ...]] = (
     *(map_some,) * 3,
     *BUILDING,
     *filing.MAPPING,
+    *watch.BUILDING,
     *LAYING,
 )
 SEQUELS: Final[tuple[Recipe, ...]] = (
@@ -501,6 +503,7 @@ SEQUELS: Final[tuple[Recipe, ...]] = (
     *process.RECIPES,
     *ASKING,
     *filing.FOLLOWING,
+    *watch.FOLLOWING,
     *USING,
     *(confine.confine,) * 3,
 )
