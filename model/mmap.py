@@ -142,8 +142,11 @@ def map_object(
     prot: int,
     flags: int,
     pgoff: int,
+    *,
+    notify: bool = True,
 ) -> int:
-    """Map a file or, without one, memory; the address (mm/mmap.c: do_mmap()).
+    """Map a file or, without one, memory; the address (mm/mmap.c: do_mmap()). `notify`: userfaultfds hear of what it
+    unmaps, as with mmap(2) alone.
 
     Raises:
         SyscallError: with an errno of mmap(2).
@@ -171,7 +174,7 @@ def map_object(
     huge = file is not None and file.inode.huge > 0
     if flags & MAP_NORESERVE and (huge or space.environment.overcommit != OVERCOMMIT_NEVER):
         vm_flags |= VM_NORESERVE
-    _map_region(space, file, addr, length, vm_flags, pgoff)
+    _map_region(space, file, addr, length, vm_flags, pgoff, notify=notify)
     if vm_flags & VM_LOCKED or flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE:
         populate(space, addr, addr + length)
     return addr
@@ -260,7 +263,14 @@ def _anonymous_flags(space: AddressSpace, flags: int, vm_flags: int) -> int:
 
 
 def _map_region(
-    space: AddressSpace, file: File | None, addr: int, length: int, vm_flags: int, pgoff: int
+    space: AddressSpace,
+    file: File | None,
+    addr: int,
+    length: int,
+    vm_flags: int,
+    pgoff: int,
+    *,
+    notify: bool,
 ) -> None:
     """Replace what is mapped there, merge with neighbours or insert (mm/vma.c: __mmap_region())."""
     check_exec_gain(space, vm_flags, vm_flags)
@@ -269,7 +279,7 @@ def _map_region(
     low = high = 0
     replaced = 0
     if space.intersects(addr, end):
-        low, high = space.gather(addr, end)
+        low, high = space.gather(addr, end, notify=notify)
         replaced = sum(vma.end - vma.start for vma in space.vmas[low:high]) >> PAGE_SHIFT
     if not space.may_expand(vm_flags, pages - replaced):
         raise SyscallError(ENOMEM)  # mmap(2): RLIMIT_AS or RLIMIT_DATA; what was cut stays cut

@@ -49,5 +49,6 @@ def remap_file_pages(space: AddressSpace, call: RemapFilePages) -> int:
     flags = call.flags & MAP_NONBLOCK | MAP_SHARED | MAP_FIXED | MAP_POPULATE
     if vma.flags & VM_LOCKED:
         flags |= MAP_LOCKED
-    map_object(space, vma.file, start, size, vma.flags & VM_ACCESS, flags, call.pgoff)
+    access = vma.flags & VM_ACCESS
+    map_object(space, vma.file, start, size, access, flags, call.pgoff, notify=False)
     return 0

@@ -58,7 +58,7 @@ def shmat(space: AddressSpace, call: Shmat) -> int:
         if space.intersects(addr, addr + length):
             raise SyscallError(EINVAL)  # shmat(2): something is mapped there, and no SHM_REMAP
     file = File(inode, kind=_SEGMENT, writable=not flags & SHM_RDONLY)
-    return map_object(space, file, addr, length, prot, map_flags, 0)
+    return map_object(space, file, addr, length, prot, map_flags, 0, notify=False)
 
 
 def shmdt(space: AddressSpace, call: Shmdt) -> int:
