@@ -23,7 +23,11 @@ from tests.pictures import Drawing
             "touch(W+1, 1, write); touch(W+2, 1, read); madvise(W+0, 4p, MADV_PAGEOUT)",
             "0101",
         ),
-        ("dddd", "touch(W+0, 2, write); touch(W+2, 1, read); madvise(W+0, 4p, MADV_PAGEOUT)", "0010"),
+        (
+            "dddd",
+            "touch(W+0, 2, write); touch(W+2, 1, read); madvise(W+0, 4p, MADV_PAGEOUT)",
+            "0010",
+        ),
     ],
 )
 def test_which_pages_are_in_memory(picture: str, calls: str, bits: str) -> None:
