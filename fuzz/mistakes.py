@@ -747,11 +747,11 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "limit-checked-before-cutting",
-            "low, high = space.gather(addr, end)",
+            "low, high = space.gather(addr, end, notify=notify)",
             "inside = [min(v.end, end) - max(v.start, addr) for v in space.between(addr, end)]\n"
             "        if not space.may_expand(vm_flags, pages - (sum(inside) >> PAGE_SHIFT)):\n"
             "            raise SyscallError(ENOMEM)\n"
-            "        low, high = space.gather(addr, end)",
+            "        low, high = space.gather(addr, end, notify=notify)",
             "an mmap that fails at RLIMIT_AS has cut VMAs",
         ),
         (
