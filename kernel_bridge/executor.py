@@ -119,7 +119,7 @@ class KernelExecutor:
     """
 
     environment: Environment
-    #: How often a new process had to be started, and how often one started itself anew.
+    #: How often one was lost and a new process started, and how often one began anew by itself or as foreseen.
     restarts: int
     recycles: int
 
@@ -316,6 +316,7 @@ class KernelExecutor:
             self._again(batch, [index for index, _ in sent[len(results[0]) :]])
         elif sent[-1][0] in batch.final:
             self._abandon()
+            self.recycles += 1
         self._send(batch)
         self._observe(batch, sent, *results)
 
@@ -377,6 +378,7 @@ class KernelExecutor:
     def _lose(self, batch: _Batch, trouble: str) -> None:
         """The executor is lost: name the program it was lost on, start another, send the rest."""
         status = self._bury()
+        self.restarts += 1
         memory = self._memory
         sent = batch.sent
         indices = [index for index, _ in sent]
@@ -447,7 +449,6 @@ class KernelExecutor:
     def _bury(self) -> int:
         status = self._process.end()
         self._live.clear()
-        self.restarts += 1
         return status
 
     # --- start

@@ -76,9 +76,9 @@ def test_killed_at_random_moments() -> None:
     "fatal",
     [
         Munmap(0, 0x7FFF_FFFF_F000),
-        Munmap(IMAGE_BASE, PAGE),
+        Munmap(IMAGE_BASE, 8 * PAGE),
         Munmap(SHARED_BASE, SHARED_SIZE),
-        Mmap(IMAGE_BASE, 4 * PAGE, RW, ANON, -1, 0),
+        Mmap(IMAGE_BASE, 8 * PAGE, RW, ANON, -1, 0),
         Mmap(SHARED_BASE, SHARED_SIZE, RW, ANON, -1, 0),
         Mmap(SHARED_BASE, SHARED_SIZE, PROT_NONE, ANON, -1, 0),
     ],
