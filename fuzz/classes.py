@@ -59,6 +59,7 @@ from abi.consts import (
     VMA_NAMES,
     WORD,
 )
+from abi.wire import SEGMENT_SIZE
 from fuzz import kinds
 from fuzz.refusals import errnos
 from model.flags import VM_UFFD
@@ -313,7 +314,7 @@ def range_of(call: Call) -> tuple[int, int] | None:
     elif isinstance(call, Touch):
         start, length = call.addr & -PAGE, min(call.pages, TOUCH_PAGES) * PAGE
     elif isinstance(call, Shmdt):
-        start, length = call.addr, PAGE
+        start, length = call.addr, SEGMENT_SIZE
     else:
         return None
     end = start + (length + PAGE - 1 & -PAGE)
@@ -331,7 +332,7 @@ def target_of(call: Call) -> tuple[int, int] | None:
         if not call.flags & MREMAP_FIXED:
             return None
     elif isinstance(call, Shmat):
-        start, length = call.addr, PAGE
+        start, length = call.addr, SEGMENT_SIZE
     else:
         return None
     end = start + (length + PAGE - 1 & -PAGE)

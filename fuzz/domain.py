@@ -69,7 +69,7 @@ class Rule:
 #: All that is not exact. The first rule that covers a cell counts.
 RULES: Final[tuple[Rule, ...]] = (
     Rule(
-        ("sysfs *",),
+        ("sysfs *", "iouring", "perf *", "bpf *", "bpf_ring *", "packet *", "tcp *"),
         ("*",),
         ("contents", "residency"),
         Verdict.UNMODELLED,

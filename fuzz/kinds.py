@@ -7,15 +7,13 @@ and any number of the second. Only looks at the model's space; knows no rule of 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 from abi.consts import FD_NAMES, PAGE, PAGE_SHIFT
-from abi.environment import Environment
 from abi.wire import IDENT_SHM0, IDENT_SHM1
 from model import flags as vm
 from model.space import PTE_GUARD, PTE_KIND, AddressSpace
-from model.vma import Vma
+from model.vma import File, Vma
 
 _RW: Final = "PROT_READ|PROT_WRITE"
 _ANON: Final = "MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED"
@@ -25,13 +23,15 @@ _ANON: Final = "MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED"
 class Sample:
     """How a mapping of a kind is made: calls in text form, `{at}` the address and `{n}` its pages.
 
-    kind: the name of the kind; pages: its length, to which its address is aligned too if `aligned`.
+    kind: the name of the kind; pages: its length, to which its address is aligned too if `aligned`; place: where it is,
+    if the kernel says so.
     """
 
     kind: str
     text: str
     pages: int = 4
     aligned: bool = False
+    place: str = ""
 
     @property
     def objects(self) -> tuple[str, ...]:
@@ -73,7 +73,7 @@ BACKINGS: Final[tuple[Sample, ...]] = (
     _anonymous("anonymous private"),
     _mapped("anonymous shared", _RW, "MAP_SHARED|MAP_ANONYMOUS|MAP_FIXED"),
     _mapped("droppable", _RW, "MAP_DROPPABLE|MAP_ANONYMOUS|MAP_FIXED"),
-    Sample("heap", f"brk(B+4)\nmprotect({{at}}, {{n}}p, {_RW})\n"),
+    Sample("heap", f"brk(B+4)\nmprotect({{at}}, {{n}}p, {_RW})\n", place="B+0"),
     _private("devzero", "devzero"),
     *_files(),
     _private("sysfs", "sysfs", "PROT_READ"),
@@ -87,10 +87,14 @@ BACKINGS: Final[tuple[Sample, ...]] = (
     _mapped("hugetlb private", _RW, "MAP_PRIVATE|MAP_FIXED", "hugetlb", pages=512, aligned=True),
     _mapped("hugetlb shared", _RW, "MAP_SHARED|MAP_FIXED", "hugetlb", pages=512, aligned=True),
     _shared("secretmem", "secretmem"),
-    _shared("iouring", "iouring"),
-    _shared("perf", "perf"),
+    Sample("iouring", f"mmap(NULL, {{n}}p, {_RW}, MAP_SHARED, iouring, 0)\n", 2, place="T-2"),
+    _mapped("perf shared", _RW, "MAP_SHARED|MAP_FIXED", "perf", pages=5),
     _shared("bpf", "bpf", "PROT_READ"),
+    _shared("bpf_ring", "bpf_ring", "PROT_READ"),
+    _private("packet", "packet"),
     _shared("packet", "packet"),
+    _private("tcp", "tcp", "PROT_READ"),
+    _shared("tcp", "tcp", "PROT_READ"),
     Sample("SysV shared", "shmat(0, {at}, SHM_REMAP)\n"),
 )
 #: What has no mapping, and what asking for one gives.
@@ -146,19 +150,12 @@ _STATE_FLAGS: Final = (
 )
 
 
-@lru_cache(maxsize=8)
-def _object_names(objects: tuple[tuple[int, str], ...]) -> dict[int, str]:
-    names: dict[int, str] = {}
-    for ident, name in objects:
-        if ident:
-            names.setdefault(ident, name.removesuffix("_ro"))
-    names[IDENT_SHM0] = names[IDENT_SHM1] = "SysV"
-    return names
-
-
-def object_names(environment: Environment) -> dict[int, str]:
-    """The names of the objects by their idents; the read-only descriptor of an object is the object."""
-    return _object_names(tuple((each.ident, each.name) for each in environment.objects))
+def _name_of(space: AddressSpace, file: File) -> str:
+    """The object that an open file is; a read-only descriptor of an object is the object. "" for one without."""
+    for fd, known in space.files.items():
+        if file is known or file is known.below:
+            return _NAMES[fd].removesuffix("_ro")
+    return "SysV" if file.inode.ident in (IDENT_SHM0, IDENT_SHM1) else ""
 
 
 def backing(space: AddressSpace, vma: Vma) -> str:
@@ -170,12 +167,13 @@ def backing(space: AddressSpace, vma: Vma) -> str:
         if vma.start < space.brk.brk and vma.end > space.brk.start_brk:
             return "heap"
         return "anonymous private"
-    ident = file.inode.ident
-    name = object_names(space.environment).get(ident)
+    name = _name_of(space, file)
     if vma.flags & vm.VM_HUGETLB and name != "hugetlb":
         return "hugetlb anonymous"
-    if name is None:
+    if not name:
         return "anonymous shared"
+    if name == "iouring":
+        return name
     return f"{name} {'shared' if vma.flags & vm.VM_MAYSHARE else 'private'}"
 
 
@@ -216,5 +214,6 @@ def is_guarded(space: AddressSpace, start: int, end: int) -> bool:
     return any(ptes.get(page, 0) & PTE_KIND == PTE_GUARD for page in pages_all)
 
 
+_NAMES: Final = {fd: name for name, fd in FD_NAMES.items()}
 #: The userfaultfd whose events are read.
-_EVENT_UFFD: Final = 18
+_EVENT_UFFD: Final = FD_NAMES["uffd2"]

@@ -16,6 +16,8 @@ from fuzz.corpus import PACKAGED
 from fuzz.storage import write_atomically
 from model.profile import PROFILES, Profile
 
+#: What a kernel may be configured with that the machine's is not.
+_OPTIONS: Final = frozenset(("ANON_VMA_NAME", "MEMORY_FAILURE", "PKU", "SHMEM_HUGE", "THP", "KSM"))
 PATH: Final = PACKAGED / "machine.json"
 
 
@@ -29,7 +31,8 @@ def environment() -> Environment:
 
 
 def machines() -> tuple[tuple[Environment, Profile], ...]:
-    """The machine for root and for an ordinary user, with the newest and with the oldest kernel.
+    """The machine for root and for an ordinary user, with the newest and with the oldest kernel, and with kernels that
+    were configured with all and with nothing.
 
     Raises:
         OSError: as `environment`.
@@ -37,7 +40,14 @@ def machines() -> tuple[tuple[Environment, Profile], ...]:
     root = environment()
     user = replace(root, capabilities=frozenset())
     oldest, *_, newest = PROFILES.values()
-    return (root, newest), (user, newest), (root, oldest), (user, oldest)
+    return (
+        (root, newest),
+        (user, newest),
+        (root, oldest),
+        (user, oldest),
+        (replace(user, config=user.config | _OPTIONS), newest),
+        (replace(root, config=frozenset(), node_bits=0), newest),
+    )
 
 
 def main() -> int:

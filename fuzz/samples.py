@@ -230,9 +230,7 @@ def _over_kinds(sample: CallSample) -> Iterator[tuple[str, str]]:
 
 def sample_calls(kind: Sample, sample: CallSample, page: int = 0) -> list[str]:
     """The calls that make a mapping of the kind at a page of the window, and the sample's call over it."""
-    at, to = f"W+{page}", f"W+{page + _AWAY}"
-    if kind.kind == "heap":
-        at = "B+0"
+    at, to = kind.place or f"W+{page}", f"W+{page + _AWAY}"
     return [*kind.calls(at).splitlines(), sample.over(kind, at, to)]
 
 
