@@ -25,14 +25,8 @@ def ftruncate(space: AddressSpace, call: Ftruncate) -> int:
     if not (file.regular and file.writable):
         raise SyscallError(EINVAL)  # ftruncate(2): not a regular file that is open for writing
     if file.kind:
-<<<<<<< HEAD
         # ftruncate(2): not a regular file; mm/secretmem.c: secretmem_setattr(): its size is set once
         raise SyscallError(EINVAL)
-=======
-        raise SyscallError(
-            EINVAL
-        )  # mm/secretmem.c: secretmem_setattr(): it has a size; the rest are no files
->>>>>>> 9c261d9 (fuzz: special files and SysV segments in coverage and domain; model: ftruncate of special files)
     inode = file.inode
     if call.size > inode.max_bytes:
         raise SyscallError(EFBIG)  # fs/attr.c: inode_newsize_ok(): beyond the largest file
