@@ -15,6 +15,8 @@ from abi.calls import CALLS, Call
 from model.run import SEMANTICS
 
 _PACKAGE: Final = Path(model.__file__ or "").parent
+#: More methods of one name than there are.
+_NAMESAKES: Final = 8
 #: A definition of the model: its module, and its name there; methods have their own name alone.
 Place = tuple[str, str]
 
@@ -85,23 +87,30 @@ def _method(name: str, found: dict[Place, tuple[ast.AST, dict[str, Place]]]) -> 
 
 
 def _imports(tree: ast.Module) -> Iterator[tuple[str, Place]]:
+    """What a module imports from the model: names of its modules, and modules, which have no name of their own there."""
     for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("model."):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        package, _, module = (node.module or "").partition(".")
+        if package == "model":
             for alias in node.names:
-                module = (node.module or "").removeprefix("model.")
-                yield alias.asname or alias.name, (module, alias.name)
+                place = (module, alias.name) if module else (alias.name, "")
+                yield alias.asname or alias.name, place
 
 
 def _used(node: ast.AST, module: str, imported: dict[str, Place]) -> list[Place]:
+    """What a definition uses: functions and tables by name, methods of any class by theirs."""
     places: list[Place] = []
+    own = {each.arg for each in ast.walk(node) if isinstance(each, ast.arg)}
     for each in ast.walk(node):
-        if isinstance(each, ast.Name):
+        if isinstance(each, ast.Name) and each.id not in own:
             places.append(imported.get(each.id, (module, each.id)))
         elif isinstance(each, ast.Attribute):
-            # A method, or a function of an imported module.
-            places += [(f".{number}", each.attr) for number in range(8)]
-            if isinstance(each.value, ast.Name):
-                places.append((each.value.id, each.attr))
+            of = imported.get(each.value.id) if isinstance(each.value, ast.Name) else None
+            if of and not of[1]:
+                places.append((of[0], each.attr))
+            else:
+                places += [(f".{number}", each.attr) for number in range(_NAMESAKES)]
     return places
 
 
