@@ -522,7 +522,43 @@ class Unreachable:
         )
 
 
-UNREACHABLE: Final[tuple[Unreachable, ...]] = ()
+_BY_MMAP: Final = "a check of mmap(2) that no argument of this call comes near"
+_WHOLE: Final = "whole mappings are changed, so that none is cut"
+UNREACHABLE: Final[tuple[Unreachable, ...]] = (
+    *(
+        Unreachable(
+            call,
+            "advice",
+            name,
+            "takes memory from the machine, so that it is sent by executors without rights alone (fuzz --user)",
+        )
+        for call in ("madvise", "process_madvise")
+        for name in ("MADV_HWPOISON", "MADV_SOFT_OFFLINE")
+    ),
+    Unreachable("mmap", KIND, "SysV shared", "a segment is mapped by shmat(2)"),
+    Unreachable("munlockall", RESULT, "E*", _WHOLE),
+    Unreachable("brk", RESULT, "E*", "brk(2) gives the break, never an errno"),
+    Unreachable("fork", RESULT, "ENOMEM", "RLIMIT_AS keeps a mapping below the machine's memory"),
+    Unreachable(
+        "process_madvise", RESULT, "ETIME", "the call never returns there, which is `Unmodelled`"
+    ),
+    *(
+        Unreachable("remap_file_pages", RESULT, name, _BY_MMAP)
+        for name in ("EEXIST", "EIO", "ENODEV", "EOPNOTSUPP")
+    ),
+    *(
+        Unreachable("shmat", RESULT, name, _BY_MMAP)
+        for name in ("EEXIST", "EFAULT", "EIO", "ENODEV", "EOPNOTSUPP", "EOVERFLOW")
+    ),
+    *(
+        Unreachable("shmdt", RESULT, name, "what cannot be unmapped stays, and the call succeeds")
+        for name in ("EAGAIN", "EFAULT", "ENODEV", "ENOMEM", "EPERM")
+    ),
+    *(
+        Unreachable("fill", RESULT, name, _BY_MMAP)
+        for name in ("EACCES", "EAGAIN", "EBADF", "EIO", "ENODEV", "EOPNOTSUPP", "EOVERFLOW")
+    ),
+)
 
 
 def why_unreachable(call: str, each: Class) -> str:

@@ -87,7 +87,7 @@ def _method(name: str, found: dict[Place, tuple[ast.AST, dict[str, Place]]]) -> 
 
 
 def _imports(tree: ast.Module) -> Iterator[tuple[str, Place]]:
-    """What a module imports from the model: names of its modules, and modules, which have no name of their own there."""
+    """What a module imports from the model: names of its modules; the name of a whole module's place is empty."""
     for node in tree.body:
         if not isinstance(node, ast.ImportFrom):
             continue
