@@ -103,7 +103,7 @@ def control(aim: Aim) -> Prctl:
         return Prctl(PR_SET_MEMORY_MERGE, aim.below(2), 0)
     if draw < 0.7:
         return Prctl(PR_SET_MDWE, aim.pick(_MDWE), 0)
-    return Prctl(PR_SET_THP_DISABLE, 1, aim.pick((0, 0, 2, 2, 1)))
+    return Prctl(PR_SET_THP_DISABLE, aim.below(2), aim.pick((0, 0, 0, 2, 2, 1)))
 
 
 def bind_neighbours(aim: Aim) -> Steps:

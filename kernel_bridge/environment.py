@@ -181,8 +181,11 @@ def _config(probe: Callable[[Call], int]) -> frozenset[str]:
         found.add("HUGE_1GB")
     if _shmem_huge():
         found.add("SHMEM_HUGE")
-    if _meminfo("SwapTotal"):
+    if Path("/proc/swaps").exists():
         found.add("SWAP")
+    if _meminfo("SwapTotal"):
+        found.add("SWAP_SPACE")
+    found.update(f"THP_{name.upper()}" for name in ("always", "never") if _anonymous_huge() == name)
     return frozenset(found)
 
 
@@ -198,6 +201,15 @@ def _huge_pages(probe: Callable[[Call], int]) -> int:
 
 def _uffd_config(memory: Memory) -> frozenset[str]:
     return frozenset(("UFFD_FORK",) if memory.get("uffd2_forks") else ())
+
+
+def _anonymous_huge() -> str:
+    """Which anonymous memory may have huge pages: "always", "madvise", "never"."""
+    try:
+        setting = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+    except OSError:
+        return "never"
+    return setting.partition("[")[2].partition("]")[0]
 
 
 def _shmem_huge() -> bool:

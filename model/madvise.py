@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from errno import EACCES, EAGAIN, EFBIG, EINVAL, ENOMEM, EOPNOTSUPP, EPERM, ETIME
+from errno import EACCES, EAGAIN, EBADF, EFBIG, EINVAL, ENOMEM, EOPNOTSUPP, EPERM, ETIME
 from typing import Final
 
 from abi.calls import Madvise, signed32
@@ -41,7 +41,7 @@ from abi.consts import (
 )
 from model import hugetlb
 from model.errors import SyscallError, Unmodelled
-from model.fault import is_reachable, populate_strictly, prepare_anon_vma
+from model.fault import holds_huge, is_reachable, populate_strictly, prepare_anon_vma
 from model.flags import (
     VM_DONTCOPY,
     VM_DONTDUMP,
@@ -67,6 +67,7 @@ from model.flags import (
 )
 from model.mapping import unmap_mapping
 from model.profile import (
+    DOFORK_REJECTS_SPECIAL,
     GUARD,
     GUARD_ANON_VMA_ONLY_ANONYMOUS,
     GUARD_FILE,
@@ -84,6 +85,7 @@ from model.space import (
     PTE_LAZY,
     PTE_WP,
     PTE_ZERO,
+    THP_DISABLED,
     AddressSpace,
     refuse_filler,
 )
@@ -97,7 +99,8 @@ class Advised:
     """What one advice does to each VMA of the range.
 
     add, drop: VM_* it sets and clears; refused_on: VM_* that make it EINVAL; no_file: so does a file;
-    not_huge: of these, what does not count on hugetlb; keeps: VMAs with one of these VM_* are left as they are;
+    not_huge: of these, what does not count on hugetlb; newly: without this change only VM_IO of these does;
+    keeps: VMAs with one of these VM_* are left as they are;
     effect: what else it does; needs: the change or the configuration ("KSM" ...) without which it is unknown;
     discards: what mseal forbids.
     """
@@ -106,6 +109,7 @@ class Advised:
     drop: int = 0
     refused_on: int = 0
     not_huge: int = 0
+    newly: Change | None = None
     no_file: bool = False
     keeps: int = 0
     effect: Effect | None = None
@@ -177,6 +181,8 @@ def _advise(space: AddressSpace, row: Advised, vma: Vma, start: int, end: int) -
     if row.discards and flags & VM_SEALED and not flags & VM_WRITE and _seal_keeps(space, vma):
         raise SyscallError(EPERM)  # mseal(2): discarding sealed read-only anonymous memory
     refused_on = row.refused_on & ~row.not_huge if flags & VM_HUGETLB else row.refused_on
+    if row.newly and row.newly not in space.changes:
+        refused_on &= VM_IO
     if flags & refused_on or (row.no_file and vma.file):
         raise SyscallError(EINVAL)  # madvise(2): not for this kind of mapping
     if row.effect:
@@ -305,9 +311,19 @@ def _guard_remove(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
 
 
 def _collapse(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
-    """Huge pages are off for the executor (prctl(PR_SET_THP_DISABLE)), so every VMA is unsuitable."""
+    """Huge pages are off for the executor, so that every VMA is unsuitable until the program puts them on. Advice to do
+    without is kept (include/linux/huge_mm.h: vma_thp_disabled())."""
+    if space.thp_disabled != THP_DISABLED and not vma.flags & VM_NOHUGEPAGE and holds_huge(vma):
+        raise Unmodelled("MADV_COLLAPSE where huge pages are enabled")
     # mm/khugepaged.c: madvise_collapse(): huge pages are not allowed here
     raise SyscallError(EINVAL)
+
+
+def _willneed(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """What is read ahead no call can tell (mm/madvise.c: madvise_willneed())."""
+    if vma.file is None and "SWAP" not in space.environment.config:
+        # madvise(2): MADV_WILLNEED without a file, and the kernel does not know swap
+        raise SyscallError(EBADF)
 
 
 def _nothing(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
@@ -337,7 +353,9 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     for page in space.pages_of(start, end):
         if space.ptes[page] & PTE_KIND == PTE_FILE and mapped[page + delta] == 1:
             space.zap_page(vma, page)
-            if page + delta not in inode.dirty:
+            if page + delta in inode.dirty:
+                _check_swap(space)
+            else:
                 inode.cached.discard(page + delta)
 
 
@@ -349,8 +367,13 @@ def _reclaim_anonymous(space: AddressSpace, vma: Vma, start: int, end: int) -> N
             continue
         if held & PTE_LAZY or vma.flags & VM_DROPPABLE:
             del space.ptes[page]
-        elif "SWAP" in space.environment.config:
-            raise Unmodelled("MADV_PAGEOUT of anonymous memory with swap")
+        else:
+            _check_swap(space)
+
+
+def _check_swap(space: AddressSpace) -> None:
+    if "SWAP_SPACE" in space.environment.config:
+        raise Unmodelled("MADV_PAGEOUT of memory that is swapped out")
 
 
 _LRU_REFUSES: Final = VM_LOCKED | VM_PFNMAP | VM_HUGETLB
@@ -363,12 +386,12 @@ MADVISE: Final[dict[int, Advised]] = {
     MADV_NORMAL: Advised(drop=VM_RAND_READ | VM_SEQ_READ),
     MADV_RANDOM: Advised(add=VM_RAND_READ, drop=VM_SEQ_READ),
     MADV_SEQUENTIAL: Advised(add=VM_SEQ_READ, drop=VM_RAND_READ),
-    MADV_WILLNEED: Advised(effect=_nothing),
+    MADV_WILLNEED: Advised(effect=_willneed),
     MADV_DONTNEED: Advised(effect=_dontneed, refused_on=VM_LOCKED | VM_PFNMAP, discards=True),
     MADV_FREE: Advised(effect=_free, refused_on=VM_LOCKED | VM_PFNMAP, discards=True),
     MADV_REMOVE: Advised(effect=_remove, refused_on=VM_LOCKED, discards=True),
     MADV_DONTFORK: Advised(add=VM_DONTCOPY, discards=True),
-    MADV_DOFORK: Advised(drop=VM_DONTCOPY, refused_on=VM_IO),
+    MADV_DOFORK: Advised(drop=VM_DONTCOPY, refused_on=VM_SPECIAL, newly=DOFORK_REJECTS_SPECIAL),
     MADV_MERGEABLE: Advised(add=VM_MERGEABLE, keeps=KSM_LEAVES, needs="KSM"),
     MADV_UNMERGEABLE: Advised(drop=VM_MERGEABLE, needs="KSM"),
     MADV_HUGEPAGE: Advised(add=VM_HUGEPAGE, drop=VM_NOHUGEPAGE, needs="THP"),

@@ -182,6 +182,8 @@ def _is_misplaced(
         if kind == PTE_FILE and vma.file:
             if vma.file.inode.reclaimed:
                 raise Unmodelled("which pages of a file are mapped after MADV_PAGEOUT")
+            if flags & MPOL_MF_STRICT and movable and not vma.file.inode.shmem:
+                raise Unmodelled("whether a page of a file system can be moved")
             key = vma.file.inode.ident, vma.page_offset(page << PAGE_SHIFT)
             if flags & MPOL_MF_MOVE_ALL and key in seen:
                 failed = True

@@ -178,6 +178,12 @@ THP_DISABLE_FLAGS: Final = Change(
     "prctl: extend PR_SET_THP_DISABLE to optionally exclude VM_HUGEPAGE",
     (6, 18),
 )
+DOFORK_REJECTS_SPECIAL: Final = Change(
+    "dofork_rejects_special",
+    "",
+    "mm/madvise: MADV_DOFORK is refused on every special mapping, not on VM_IO alone",
+    (7, 0),
+)
 DEVZERO_MMAP_PREPARE: Final = Change(
     "devzero_mmap_prepare",
     "",

@@ -54,6 +54,7 @@ EFFECTS: Final = {
     "uffd_rejects_droppable": ("0 dd", "EINVAL dd"),
     "uffd_unregister_checks_owner": ("0 ww", "EINVAL uu"),
     "validate_before_unmap": ("EFAULT ww", "EFAULT ww..................wwwww"),
+    "dofork_rejects_special": ("0 .", "EINVAL ."),
     "devzero_mmap_prepare": ("W+2 ??|??", "W+2 ????"),
     "ksm_flag_before_merge": ("W+2 aa|aa", "W+2 aaaa"),
     "process_madvise_self": ("EINVAL ww", "0x2000 aa"),
