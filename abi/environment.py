@@ -122,7 +122,8 @@ class Environment:
     #: "MEMORY_FAILURE" (each: madvise(0, 0, advice) is not EINVAL), "ANON_VMA_NAME", "PKU" (protection keys),
     #: "SHMEM_HUGE" (shared memory may have huge pages), "SWAP" (the kernel knows it), "SWAP_SPACE" (there
     #: is some), "THP_ALWAYS" and "THP_NEVER" (anonymous memory has huge pages without advice, not even with it),
-    #: "HUGE_2MB" and "HUGE_1GB" (hugetlb pages of that size; the first is the default), "UFFD_FORK" (uffd2 reports forks).
+    #: "HUGE_2MB" and "HUGE_1GB" (hugetlb pages of that size; the first is the default), "UFFD_FORK"
+    #: (uffd2 reports forks).
     config: frozenset[str] = frozenset()
     #: vm.overcommit_memory.
     overcommit: int = 0
