@@ -1647,6 +1647,171 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
             "after MADV_FREE the contents stay for a while",
         ),
     ),
+    *_in(
+        "model/mlock.py",
+        (
+            "locked-address-not-rounded-down",
+            "return addr & -PAGE, length + (addr & PAGE - 1) + PAGE - 1 & WORD & -PAGE",
+            "return addr & -PAGE, length + PAGE - 1 & WORD & -PAGE",
+            "all pages that the range touches are locked",
+        ),
+        (
+            "lock-on-fault-is-a-lock",
+            "VM_LOCKED_MASK if flags else VM_LOCKED)",
+            "VM_LOCKED)",
+            "MLOCK_ONFAULT faults nothing in",
+        ),
+        (
+            "locked-twice-counts-twice",
+            "pages * (bool(new & VM_LOCKED) - bool(old & VM_LOCKED))",
+            "pages * (1 if new & VM_LOCKED else -1)",
+            "VmLck counts a page once, however often it is locked",
+        ),
+        (
+            "lock-limit-counts-again",
+            "if locked > limit and locked - _locked_already(space, start, length) > limit:",
+            "if locked > limit:",
+            "RLIMIT_MEMLOCK does not count what is locked already",
+        ),
+        (
+            "future-locks-kept",
+            "space.def_flags &= ~VM_LOCKED_MASK",
+            "pass",
+            "MCL_FUTURE is forgotten by a later call without it",
+        ),
+        (
+            "future-locks-current",
+            "if not flags & MCL_CURRENT:\n            return",
+            "if not flags & MCL_CURRENT:\n            pass",
+            "MCL_FUTURE alone changes nothing that is mapped",
+        ),
+        (
+            "lock-of-missing-pages-succeeds",
+            "if length and not populate_locked(space, start, start + length):",
+            "if length and not populate_locked(space, start, start + length) and not length:",
+            "a page that cannot be faulted in makes mlock() ENOMEM",
+        ),
+        (
+            "unlocking-leaves-on-fault",
+            "new = old & ~VM_LOCKED_MASK | flags",
+            "new = old & ~VM_LOCKED | flags",
+            "unlocking clears VM_LOCKONFAULT too",
+        ),
+    ),
+    *_in(
+        "model/fault.py",
+        (
+            "locking-reads-private-memory",
+            "write = flags & (VM_WRITE | VM_SHARED) == VM_WRITE",
+            "write = False",
+            "populating private writable memory writes to it, so it is faulted",
+        ),
+    ),
+    *_in(
+        "model/space.py",
+        (
+            "droppable-memory-locked",
+            "return not vma.flags & (VM_SPECIAL | VM_DROPPABLE | VM_HUGETLB)",
+            "return not vma.flags & (VM_SPECIAL | VM_HUGETLB)",
+            "droppable memory is not locked",
+        ),
+        (
+            "no-data-means-none",
+            "(self.limits[RLIMIT_DATA] or self.environment.rlimit_data_max)",
+            "self.limits[RLIMIT_DATA]",
+            "a soft RLIMIT_DATA of 0 means the hard limit",
+        ),
+        (
+            "heap-merges-whatever-is-below",
+            "if not self._merges_after(below, new, new.pgoff, new.anon_vma):",
+            "if below.file:",
+            "the heap grows a VMA that is like it, and no other",
+        ),
+    ),
+    *_in(
+        "model/mseal.py",
+        (
+            "hole-at-the-end-sealed",
+            "return start < end",
+            "return False and start < end",
+            "a range with a hole at its end is not sealed",
+        ),
+        (
+            "sealed-never-merges",
+            "vma = space.modify(vma, start, stop, vma.flags | VM_SEALED, vma.uffd)",
+            "vma = space.cut_out(vma, start, stop)\n                vma.flags |= VM_SEALED",
+            "what is sealed merges with sealed neighbours",
+        ),
+        (
+            "seal-flags-ignored",
+            "if call.seal_flags:",
+            "if call.seal_flags & 1 << 40:",
+            "mseal() knows no flag",
+        ),
+    ),
+    *_in(
+        "model/madvise.py",
+        (
+            "sealed-writable-memory-kept",
+            "flags & VM_SEALED and not flags & VM_WRITE and _seal_keeps(space, vma)",
+            "flags & VM_SEALED and _seal_keeps(space, vma)",
+            "sealed memory that can be written may be discarded",
+        ),
+    ),
+    *_in(
+        "model/brk.py",
+        (
+            "break-touches-mapping",
+            "if end + PAGE > guard_start(",
+            "if end > guard_start(",
+            "a page stays free between the break and the next mapping",
+        ),
+        (
+            "break-shrinks-over-nothing",
+            "if not space.intersects(new_end, old_end):",
+            "if not space.intersects(0, old_end):",
+            "the break moves down only where something is mapped",
+        ),
+        (
+            "heap-merges-above",
+            "if not space.extend_below(vma):",
+            "if space.merge_new(start, end, vma) is None:",
+            "the heap merges with the VMA below it only",
+        ),
+        (
+            "heap-keeps-its-name",
+            "vma.record = None",
+            "pass",
+            "what is below the break is [heap], and nothing else",
+        ),
+        (
+            "heap-limit-in-pages",
+            "data = addr - now.start_brk + space.environment.data_segment",
+            "data = addr - now.start_brk & -PAGE",
+            "RLIMIT_DATA bounds the heap to the byte",
+        ),
+        (
+            "later-heap-not-locked",
+            "flags = end - start & WORD, _DATA | space.def_flags",
+            "flags = end - start & WORD, _DATA",
+            "MCL_FUTURE locks the heap as it grows",
+        ),
+    ),
+    *_in(
+        "model/rlimit.py",
+        (
+            "limits-remain",
+            "space.limits = {**space.limits, resource: call.limit}",
+            "pass",
+            "a soft limit counts from then on",
+        ),
+        (
+            "hard-limit-excluded",
+            "if call.limit > hard_limit(space.environment, resource):",
+            "if call.limit >= hard_limit(space.environment, resource):",
+            "a soft limit may be the hard one",
+        ),
+    ),
 )
 
 #: Where the packages are.

@@ -18,9 +18,8 @@ _DATA: Final = VM_READ | VM_WRITE | VM_MAYACCESS | VM_ACCOUNT
 def brk(space: AddressSpace, call: BrkCall) -> int:
     """brk(2): the break afterwards, which is the old one if it could not move; no errno (mm/mmap.c: sys_brk())."""
     addr, now = call.addr, space.brk
-    if addr < now.start_brk or addr - now.start_brk + space.environment.data_segment > _limit(
-        space
-    ):
+    data = addr - now.start_brk + space.environment.data_segment
+    if addr < now.start_brk or data > _limit(space):
         return now.brk
     old_end, new_end = now.brk + PAGE - 1 & -PAGE, addr + PAGE - 1 & WORD & -PAGE
     grows = new_end > old_end
