@@ -10,6 +10,7 @@ from abi.environment import Geometry
 from fuzz import corpus
 from fuzz.inflight import replay_path
 from fuzz.produce import Producer
+from fuzz.restraint import is_filling
 from fuzz.settings import Settings
 from fuzz.statistics import Statistics
 from fuzz.triage import load_known
@@ -84,7 +85,8 @@ def profile(name: str, changes: tuple[str, ...]) -> Profile:
 
 
 def seeds(directory: Path, geometry: Geometry, tell: Tell) -> Iterator[Program]:
-    """The programs that come with the project, then those of `directory`; what is none is counted and passed over.
+    """The programs that come with the project, then those of `directory`; what is none is counted and passed over, and
+    so are programs that fill, which take long: fuzzing makes its own.
 
     Raises:
         OSError: a directory cannot be read.
@@ -94,7 +96,7 @@ def seeds(directory: Path, geometry: Geometry, tell: Tell) -> Iterator[Program]:
         for entry in corpus.load(each, geometry):
             if entry.problem:
                 problems.append(entry.problem)
-            elif entry.program:
+            elif entry.program and not any(is_filling(call) for call in entry.program):
                 yield entry.program
         if problems:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

@@ -85,9 +85,14 @@ def is_costly(call: Call) -> bool:
         return call.length > _MUCH and call.flags & _EAGER_FLAGS != 0
     if isinstance(call, _ADVISING):
         return call.length > _MUCH and call.advice & _INT in _EAGER_ADVICE
-    if isinstance(call, Fill):
-        return call.spare < _MOST_SPARE
+    if is_filling(call):
+        return True
     return isinstance(call, _LOCKING) and call.length > _MUCH
+
+
+def is_filling(call: Call) -> bool:
+    """The call takes all mappings but a few."""
+    return isinstance(call, Fill) and call.spare < _MOST_SPARE
 
 
 def cheapen(call: Call) -> Call:
