@@ -63,8 +63,8 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "huge-copy-is-empty",
-            "return _fill(space, vma, page, _words(inode, index))",
-            "return _fill(space, vma, page, {})",
+            "_fill(space, vma, page, PTE_ANON, _words(inode, index))",
+            "_fill(space, vma, page, PTE_ANON, {})",
             "a private copy of a huge page has what the object has",
         ),
         (
@@ -75,8 +75,9 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "huge-hole-spares-copies",
-            "unmap_mapping(space, inode, first * PAGES, last * PAGES, even_cows=True)",
-            "unmap_mapping(space, inode, first * PAGES, last * PAGES)",
+            "for _, low, high in _mapped(space, inode, first, last):\n",
+            "for vma, low, high in _mapped(space, inode, first, last):\n"
+            "        if not vma.flags & VM_SHARED:\n            continue\n",
             "a hole in the object takes private copies too",
         ),
     ),

@@ -6,6 +6,7 @@ a program may count on; a mapping without MAP_NORESERVE takes its pages from it 
 the object has not), any other when it is accessed.
 """
 
+from collections.abc import Iterator
 from errno import EINVAL, ENOMEM
 from typing import Final
 
@@ -26,10 +27,10 @@ from model.flags import (
     VM_SHARED,
     VM_UFFD_MINOR,
     VM_UFFD_MISSING,
+    VM_UFFD_WP,
     VM_WRITE,
 )
-from model.mapping import unmap_mapping
-from model.space import PTE_ANON, PTE_FILE, PTE_KIND, PTE_WORD, AddressSpace
+from model.space import PTE_ANON, PTE_FILE, PTE_KIND, PTE_WORD, PTE_WP, AddressSpace
 from model.vma import File, Inode, Vma
 
 GIB: Final = 1 << 30
@@ -186,7 +187,8 @@ def punch(space: AddressSpace, inode: Inode, offset: int, length: int) -> None:
     gone = {index for index in inode.cached if first <= index < last}
     inode.cached -= gone
     inode.reserved -= gone
-    unmap_mapping(space, inode, first * PAGES, last * PAGES, even_cows=True)
+    for _, low, high in _mapped(space, inode, first, last):
+        zap(space, low, high)
 
 
 def truncate(space: AddressSpace, inode: Inode, size: int) -> None:
@@ -204,17 +206,50 @@ def truncate(space: AddressSpace, inode: Inode, size: int) -> None:
         kept.difference_update([index for index in kept if index >= first])
     for page in [page for page in inode.words if page >= inode.pages]:
         del inode.words[page]
-    unmap_mapping(space, inode, first * PAGES, 1 << 64 - PAGE_SHIFT, even_cows=True)
+    for _, low, high in _mapped(space, inode, first, 1 << 64):
+        space.clear_ptes(low, high)
+
+
+def _mapped(
+    space: AddressSpace, inode: Inode, first: int, last: int
+) -> Iterator[tuple[Vma, int, int]]:
+    """Where huge pages [first, last) of the object are mapped: VMAs and ranges (bytes; hugetlb_vmdelete_list())."""
+    for vma in space.vmas:
+        if vma.file and vma.file.inode is inode:
+            delta = vma.start - (vma.pgoff << PAGE_SHIFT)
+            low = max(vma.start, first * inode.huge + delta)
+            high = min(vma.end, last * inode.huge + delta)
+            if low < high:
+                yield vma, low, high
+
+
+def zap(space: AddressSpace, start: int, end: int) -> None:
+    """Take huge pages away. Where one was write-protected by a userfaultfd, a marker stays, of private memory too
+    (mm/hugetlb.c: __unmap_hugepage_range())."""
+    for page in space.pages_of(start, end):
+        if space.ptes[page] & PTE_WP:
+            space.ptes[page] = PTE_WP
+        else:
+            del space.ptes[page]
 
 
 def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
-    """Make the huge page around `page` present for such an access (hugetlb_fault()); TOUCH_*."""
+    """Make the huge page around `page` present for such an access (hugetlb_fault()); TOUCH_*.
+
+    Raises:
+        Unmodelled: it depends on the huge pages of the whole machine, or has no end.
+    """
     assert vma.file is not None
     inode = vma.file.inode
     page -= page % PAGES
-    held = space.ptes.get(page, 0) & PTE_KIND
+    entry = space.ptes.get(page, 0)
+    held, protected = entry & PTE_KIND, entry & PTE_WP
     index = vma.page_offset(page << PAGE_SHIFT) // PAGES
-    copy = write and not vma.flags & VM_SHARED
+    if write and protected and not vma.flags & VM_UFFD_WP:
+        # hugetlb_wp() does nothing, and the access is tried again, for ever; from 7.3 on no registration leaves this.
+        raise Unmodelled(
+            "a write that the kernel never finishes: a registration that is gone protects it"
+        )
     if not held:
         if index in inode.cached:
             if vma.flags & VM_UFFD_MINOR:
@@ -222,27 +257,48 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
         elif (index + 1) * PAGES > inode.pages or vma.flags & VM_UFFD_MISSING:
             return TOUCH_SIGBUS
         elif not vma.flags & VM_SHARED:
-            return _fill(space, vma, page, {})
+            filled = _fill(space, vma, page, PTE_ANON | protected, {})
+            return TOUCH_SIGBUS if (write and protected) or not filled else TOUCH_OK
         elif index not in inode.reserved and not _can_take(space, 1):
             return TOUCH_SIGBUS
         else:
             inode.cached.add(index)
-        space.ptes.update(dict.fromkeys(range(page, page + PAGES), PTE_FILE))
+        entry = PTE_FILE | protected
+        space.ptes.update(dict.fromkeys(range(page, page + PAGES), entry))
         held = PTE_FILE
-    if copy and held == PTE_FILE:
-        return _fill(space, vma, page, _words(inode, index))
+    if write and protected:
+        return TOUCH_SIGBUS
+    if write and held == PTE_FILE and not vma.flags & VM_SHARED:
+        return TOUCH_OK if _fill(space, vma, page, PTE_ANON, _words(inode, index)) else TOUCH_SIGBUS
     return TOUCH_OK
 
 
-def _fill(space: AddressSpace, vma: Vma, page: int, words: dict[int, int]) -> int:
-    """A private huge page that holds `words`, by their place in it (hugetlb_no_page(), hugetlb_wp())."""
+def _fill(space: AddressSpace, vma: Vma, page: int, entry: int, words: dict[int, int]) -> bool:
+    """A private huge page that holds `words`, by their place in it, if there is one to be had
+    (hugetlb_no_page(), hugetlb_wp())."""
     vma.anon_vma = vma.anon_vma or space.new_anon_vma()
     if not _owns_reservation(vma) and not _can_take(space, 1):
-        return TOUCH_SIGBUS
-    space.ptes.update(dict.fromkeys(range(page, page + PAGES), PTE_ANON))
+        return False
+    space.ptes.update(dict.fromkeys(range(page, page + PAGES), entry))
     for place, word in words.items():
-        space.ptes[page + place] = PTE_ANON | word << PTE_WORD
-    return TOUCH_OK
+        space.ptes[page + place] = entry | word << PTE_WORD
+    return True
+
+
+def in_memory(space: AddressSpace, vma: Vma, page: int) -> bool:
+    """What mincore(2) says of a page: whether it is mapped (mm/mincore.c: mincore_hugetlb()).
+
+    Raises:
+        Unmodelled: where no page table is left, mincore(2) looks at the object instead.
+    """
+    assert vma.file is not None
+    if space.ptes.get(page, 0) & PTE_KIND:
+        return True
+    index = vma.page_offset(page << PAGE_SHIFT) // PAGES
+    start = (page << PAGE_SHIFT) & -GIB
+    if index in vma.file.inode.cached and not space.pages_of(start, start + GIB):
+        raise Unmodelled("which page tables there are")
+    return False
 
 
 def _words(inode: Inode, index: int) -> dict[int, int]:

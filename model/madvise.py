@@ -233,6 +233,9 @@ def _dontneed(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
         start, end = hugetlb.discarded(vma, start, end)
     if start < end:
         _report_remove(space, vma, start, end)
+    if vma.flags & VM_HUGETLB:
+        hugetlb.zap(space, start, end)
+        return
     space.zap(vma, start, end)
     space.own_dropped |= vma.name is not None
 

@@ -5,7 +5,9 @@ from typing import Final
 
 from abi.calls import Mincore
 from abi.consts import PAGE, PAGE_SHIFT
+from model import hugetlb
 from model.errors import SyscallError
+from model.flags import VM_HUGETLB
 from model.space import PTE_ANON, PTE_FILE, PTE_KIND, AddressSpace
 from model.vma import Vma
 
@@ -50,6 +52,8 @@ def _is_in_memory(space: AddressSpace, vma: Vma, page: int) -> bool:
         return True  # the executor's own are locked, and stay cached where they are dropped
     if vma.file and not vma.file.inode.contents:
         return False
+    if vma.flags & VM_HUGETLB:
+        return hugetlb.in_memory(space, vma, page)
     if kind == PTE_ANON:
         return True
     if vma.file is None:
