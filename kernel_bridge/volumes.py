@@ -2,24 +2,28 @@
 
 A mount is detached (fsopen(2), fsmount(2)): it is in no namespace, the open files alone keep it, and the kernel takes
 it down with the last of them, however their process ends. What needs a disk gets a loop device over memory, a copy of
-an image that mkfs makes once; it goes away with the mount.
+an image that mkfs makes once; it goes away with the mount. An ordinary user mounts what needs no disk in a user
+namespace, where that is allowed.
 """
 
 import ctypes
 import fcntl
 import os
+import socket
 import struct
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from errno import EBUSY
+from errno import EBUSY, EPERM
 from pathlib import Path
 from shutil import which
-from typing import Final
+from typing import Final, NoReturn
 
 from abi.consts import PAGE
 
+_UNSHARE: Final = 272
 _FSOPEN: Final = 430
 _FSCONFIG: Final = 431
 _FSMOUNT: Final = 432
@@ -27,6 +31,8 @@ _SET_FLAG: Final = 0
 _SET_STRING: Final = 1
 _CREATE: Final = 6
 _CLOEXEC: Final = 1
+_CLONE_NEWNS: Final = 0x20000
+_CLONE_NEWUSER: Final = 0x10000000
 _LOOP_GET_FREE: Final = 0x4C82
 _LOOP_CONFIGURE: Final = 0x4C0A
 #: struct loop_config with a struct loop_info64 in it, of which only lo_flags is not zero.
@@ -74,9 +80,7 @@ def mount(kind: str, images: Callable[[], Path]) -> int:
     try:
         if kind in _IMAGES:
             return _mount_image(kind, images())
-        if kind == "overlay":
-            return _mount_overlay()
-        return _mount(kind)
+        return _mount_memory(kind) if not os.geteuid() else _mount_as_user(kind)
     except OSError as error:
         raise VolumeError(f"mounting it: {error.strerror}") from None
 
@@ -106,8 +110,11 @@ def _mount(kind: str, flags: tuple[str, ...] = (), **options: str) -> int:
         os.close(context)
 
 
-def _mount_overlay() -> int:
-    """Its layers are directories of one tmpfs, so the files that are really mapped are shared memory."""
+def _mount_memory(kind: str, flags: tuple[str, ...] = ()) -> int:
+    """A file system that needs no disk. The layers of overlayfs are directories of one tmpfs, so that the files that it
+    really maps are shared memory; `flags` are for it alone."""
+    if kind != "overlay":
+        return _mount(kind)
     below = _mount("tmpfs")
     try:
         for name in ("lower", "upper", "work"):
@@ -115,12 +122,50 @@ def _mount_overlay() -> int:
         root = f"/proc/self/fd/{below}"
         return _mount(
             "overlay",
+            flags,
             lowerdir=f"{root}/lower",
             upperdir=f"{root}/upper",
             workdir=f"{root}/work",
         )
     finally:
         os.close(below)
+
+
+def _mount_as_user(kind: str) -> int:
+    """The same as an ordinary user, who is root in a user namespace: a child makes one, mounts and hands over."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, warnings.catch_warnings():
+        # Python warns of a fork where there are threads; the child makes system calls and nothing else.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+        if not child:
+            _hand_over(kind, theirs)
+        os.waitpid(child, 0)
+        theirs.close()
+        message, descriptors, _, _ = socket.recv_fds(ours, 8, 1)
+    if not descriptors:
+        error = int.from_bytes(message, "little") or EPERM
+        raise OSError(error, os.strerror(error))
+    os.set_inheritable(descriptors[0], False)
+    return descriptors[0]
+
+
+def _hand_over(kind: str, to: socket.socket) -> NoReturn:
+    """In the child: mount, send the descriptor or the errno, and end."""
+    try:
+        maps = {
+            "uid_map": f"0 {os.getuid()} 1",
+            "setgroups": "deny",
+            "gid_map": f"0 {os.getgid()} 1",
+        }
+        _syscall(_UNSHARE, _CLONE_NEWUSER | _CLONE_NEWNS)
+        for name, text in maps.items():
+            Path("/proc/self", name).write_text(text)
+        socket.send_fds(to, [bytes(8)], [_mount_memory(kind, ("userxattr",))])
+    except OSError as error:
+        to.send((error.errno or EPERM).to_bytes(8, "little"))
+    finally:
+        os._exit(0)
 
 
 def _mount_image(kind: str, directory: Path) -> int:

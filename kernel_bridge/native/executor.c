@@ -331,12 +331,20 @@ static int only_own(const struct abi_record *r, s64 count)
 	return count >= 0;
 }
 
+/* Drop what lies behind the data of a file. */
+static void cut(const struct abi_object *object)
+{
+	sys(ftruncate, object->fd, object->data);
+	sys(ftruncate, object->fd, object->size);
+}
+
 /* Give a file its tags and its hole again where they are not as they were. */
 static void rewrite(const struct abi_object *object)
 {
-	int hole = 1;
+	u64 end = object->flags & ABI_OBJECT_PUNCH ? object->data : object->size;
+	int written = 0;
 
-	for (u64 at = 0; at < object->size; at += ABI_PAGE) {
+	for (u64 at = 0; at < end; at += ABI_PAGE) {
 		u64 tag = 0xfULL << 52 | (u64)object->ident << 32 | at / ABI_PAGE;
 
 		if (at >= object->data)
@@ -348,12 +356,10 @@ static void rewrite(const struct abi_object *object)
 		if (tag)
 			sys(pwrite64, object->fd, &CTL(WORD), sizeof(u64), at);
 		else
-			hole = 0;
+			written = 1;
 	}
-	if (!hole) {
-		sys(ftruncate, object->fd, object->data);
-		sys(ftruncate, object->fd, object->size);
-	}
+	if (written)
+		cut(object);
 }
 
 void restore_objects(void)
@@ -370,10 +376,11 @@ void restore_objects(void)
 			sys(ftruncate, object->fd, 0);
 		if (resized || (object->flags & ABI_OBJECT_EMPTY && seen))
 			sys(ftruncate, object->fd, object->size);
-		if (object->flags & ABI_OBJECT_PUNCH && (seen || resized))
-			sys(fallocate, object->fd, mode, object->data, 1ULL << 40);
 		if (object->flags & ABI_OBJECT_REWRITE && (changed || resized))
 			rewrite(object);
+		if (object->flags & ABI_OBJECT_PUNCH && (seen || resized) &&
+		    sys(fallocate, object->fd, mode, object->data, 1ULL << 40))
+			cut(object);
 	}
 	special_restore();
 	CTL(RESIZED) = 0;
