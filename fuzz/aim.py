@@ -125,6 +125,7 @@ class Aim:
     """
 
     __slots__ = (
+        "_by_name",
         "_files",
         "_foreign",
         "_getrandbits",
@@ -170,6 +171,7 @@ class Aim:
             self._obstacles,
             self._others,
         ) = _descriptors(tuple((each.name, each.fd) for each in objects))
+        self._by_name = {each.name: each.fd for each in objects}
         self._hugetlb = next((each.fd for each in objects if each.name == "hugetlb"), -1)
         self._foreign = tuple((vma.start, vma.end) for vma in run.space.vmas)
         self._kept = frozenset(start for start, _ in self._foreign if start >= self._window)
@@ -462,6 +464,14 @@ class Aim:
             return flags, -1
         table = self._files if origin == FILE else self._zeros if origin == ZERO else self._others
         return flags, self.pick(table)
+
+    def descriptor(self, name: str) -> int:
+        """The descriptor of an object, -1 if the executor has none such."""
+        return self._by_name.get(name, -1)
+
+    def segments(self) -> bool:
+        """Whether the executor has SysV segments."""
+        return bool(getattr(self.run.space, "segments", ()))
 
     def obstacle(self) -> int:
         """What a move of several VMAs refuses, mapped privately."""

@@ -20,6 +20,7 @@ from abi.calls import (
     Mremap,
     Munmap,
     Program,
+    Shmat,
     Touch,
     UffdRegister,
     UffdUnregister,
@@ -57,7 +58,7 @@ from abi.consts import (
     PROT_WRITE,
 )
 from abi.environment import Geometry, Object
-from fuzz import confine, filing, process, watch
+from fuzz import confine, filing, process, special, watch
 from fuzz.aim import Aim, Run, Steps
 from fuzz.huge import LAYING, USING
 from fuzz.latent import ASKING, BUILDING
@@ -276,6 +277,7 @@ DRAWS: Final[tuple[Callable[[Aim], Call], ...]] = (
     *filing.CALLS,
     *(confine.confining,) * 3,
     *watch.CALLS,
+    *special.DRAWS,
 )
 
 
@@ -341,7 +343,11 @@ def lay_obstacle(aim: Aim) -> Steps:
             yield Mmap(at, length, _RW, _ANON | MAP_FIXED, -1, 0)
             yield UffdRegister(aim.uffd(), at, length, aim.uffd_mode())
         else:
-            yield Mmap(at, length, aim.prot(), MAP_PRIVATE | MAP_FIXED, aim.obstacle(), 0)
+            call = special.unmoved(aim, at) if aim.chance(0.5) else None
+            private = MAP_PRIVATE | MAP_FIXED
+            call = call or Mmap(at, length, aim.prot(), private, aim.obstacle(), 0)
+            yield call
+            length = 16 * PAGE if isinstance(call, Shmat) else call.length
         at += length + (PAGE if aim.random() < 0.25 else 0)
     length = at - start + (PAGE if aim.random() < 0.1 else 0)
     yield Mremap(start, length, length, _MOVE, aim.target(start, length))
@@ -484,6 +490,7 @@ OPENINGS: Final[tuple[Recipe, ...]] = (
     *filing.MAPPING,
     *watch.BUILDING,
     *LAYING,
+    *special.LAYING,
 )
 SEQUELS: Final[tuple[Recipe, ...]] = (
     *(move_span,) * 8,
