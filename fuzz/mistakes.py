@@ -2,7 +2,7 @@
 
 A mistake replaces one piece of source text, which must occur exactly once, by another. `rule` says in words what
 the model then gets wrong. None is equivalent to the model on the kernels it is verified on: what cannot show itself
-there (special mappings) has no mistake here.
+there to an ordinary user has no mistake here.
 """
 
 from dataclasses import dataclass
@@ -1811,6 +1811,144 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
             "if call.limit > hard_limit(space.environment, resource):",
             "if call.limit >= hard_limit(space.environment, resource):",
             "a soft limit may be the hard one",
+        ),
+    ),
+    *_in(
+        "model/kinds.py",
+        (
+            "secretmem-private",
+            "if not vma.flags & (VM_SHARED | VM_MAYSHARE):",
+            "if not vma.flags:",
+            "secret memory is mapped shared only",
+        ),
+        (
+            "secretmem-unlocked",
+            "if SECRETMEM_LOCKED in space.changes:",
+            "if SECRETMEM_LOCKED not in space.changes:",
+            "secret memory is locked memory",
+        ),
+        (
+            "secretmem-populated",
+            "secret=True",
+            "secret=False",
+            "the kernel does not reach secret memory on behalf of a program",
+        ),
+        (
+            "iouring-takes-hints",
+            "    if addr:\n        raise SyscallError(EINVAL)",
+            "    if addr >> 63:\n        raise SyscallError(EINVAL)",
+            "an io_uring chooses its address itself",
+        ),
+        (
+            "iouring-grows",
+            "vma.flags |= VM_DONTEXPAND\n",
+            "vma.flags |= 0\n",
+            "an io_uring does not grow",
+        ),
+        (
+            "iouring-parts-of-sqes",
+            "_PARTS == _SQES and",
+            "_PARTS == -1 and",
+            "the submission queue's entries are mapped whole",
+        ),
+        (
+            "perf-any-size",
+            "if data & data - 1:",
+            "if data < 0:",
+            "a perf buffer has 1 + 2^n pages",
+        ),
+        (
+            "perf-other-size",
+            "if any(_pages(other) != data + 1 for other in buffers):",
+            "if any(_pages(other) > data + 1 for other in buffers):",
+            "a perf buffer that is mapped already has its size",
+        ),
+        (
+            "perf-data-writable",
+            "        read_only_data=True,\n",
+            "",
+            "only the first page of a perf buffer can be written to",
+        ),
+        (
+            "perf-cut",
+            "        whole=True,\n",
+            "",
+            "a perf buffer cannot be cut",
+        ),
+        (
+            "tcp-writable",
+            "if vma.flags & (VM_WRITE | VM_EXEC):",
+            "if vma.flags & VM_EXEC:",
+            "what a TCP socket maps is read only",
+        ),
+        (
+            "tcp-becomes-writable",
+            "~(VM_MAYWRITE | VM_MAYEXEC) | VM_MIXEDMAP",
+            "~VM_MAYEXEC | VM_MIXEDMAP",
+            "what a TCP socket maps does not become writable",
+        ),
+        (
+            "segment-is-shmem",
+            '"sysv": Kind(own_area=True,',
+            '"sysv": Kind(',
+            "a SysV segment is not one of several in a move",
+        ),
+        (
+            "segment-removed-by-merge",
+            '"sysv": Kind(own_area=True, has_close=True,',
+            '"sysv": Kind(own_area=True,',
+            "a merge removes no VMA of a SysV segment",
+        ),
+    ),
+    *_in(
+        "model/shm.py",
+        (
+            "shmat-over-mappings",
+            "if addr and not flags & SHM_REMAP:",
+            "if addr and flags & SHM_EXEC:",
+            "shmat replaces nothing without SHM_REMAP",
+        ),
+        (
+            "shmat-unaligned",
+            "if not flags & SHM_RND:",
+            "if flags & SHM_RDONLY:",
+            "shmat takes unaligned addresses with SHM_RND only",
+        ),
+        (
+            "shmat-remap-anywhere",
+            "elif flags & SHM_REMAP:",
+            "elif flags & SHM_REMAP and flags & SHM_RND:",
+            "SHM_REMAP takes an address",
+        ),
+        (
+            "shmat-writable",
+            "writable=not flags & SHM_RDONLY",
+            "writable=True",
+            "what was attached read-only stays so",
+        ),
+        (
+            "shmdt-of-other-attaches",
+            "if vma.file is first.file and _is_attached(vma, addr):",
+            "if _is_attached(vma, addr):",
+            "shmdt takes the pieces of one attach",
+        ),
+        (
+            "shmdt-of-moved",
+            "if vma.file is first.file and _is_attached(vma, addr):",
+            "if vma.file is first.file:",
+            "shmdt leaves the pieces that were moved",
+        ),
+        (
+            "shmdt-of-one-piece",
+            "if vma.end > end:",
+            "if vma.end > addr:",
+            "shmdt takes all pieces of an attach",
+        ),
+        (
+            "shmdt-at-start-only",
+            "vmas = space.vmas[space.find(addr) :]",
+            "vmas = space.vmas[space.find(addr) :][:1]",
+            "shmdt looks for its attach above the address",
         ),
     ),
 )
