@@ -190,5 +190,16 @@ def split_segment(aim: Aim) -> Steps:
     yield Shmdt(at + (aim.below(16) * PAGE if aim.chance(0.2) else 0))
 
 
-LAYING: Final = (lay_special, lay_special, split_segment)
+def mix_attaches(aim: Aim) -> Steps:
+    """A piece of one attach moved to where it would be in another attach of a segment, which is then detached."""
+    at, number = aim.low_page(), aim.below(2)
+    other = aim.away(16 * PAGE)
+    yield Shmat(number, at, SHM_REMAP)
+    yield Shmat(number if aim.chance(0.8) else 1 - number, other, SHM_REMAP)
+    piece, size = aim.below(14) * PAGE, (1 + aim.below(2)) * PAGE
+    yield Mremap(other + piece, size, size, _MOVE, at + piece)
+    yield Shmdt(aim.pick((at, at, other)))
+
+
+LAYING: Final = (lay_special, lay_special, split_segment, mix_attaches)
 DRAWS: Final = (attach_anywhere, detach)
