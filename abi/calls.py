@@ -91,8 +91,8 @@ class Mremap:
 class Touch:
     """Access the first word of the page of `addr`, of the next page, ... for min(pages, 32) pages.
 
-    The outcome has two bits a page, lowest first: 0 done, 1 SIGSEGV, 2 SIGBUS. Only bit 0 of `access` counts:
-    0 reads, 1 writes the page's tag (`abi.trace.written_tag`), to the executor's own pages what is there.
+    The outcome has two bits a page, lowest first: 0 done, 1 SIGSEGV, 2 SIGBUS, 3 it never ended. Only bit 0 of `access`
+    counts: 0 reads, 1 writes the page's tag (`abi.trace.written_tag`), to the executor's own pages what is there.
     """
 
     addr: int

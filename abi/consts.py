@@ -135,6 +135,8 @@ TOUCH_PAGES: Final = 32
 TOUCH_OK: Final = 0
 TOUCH_SIGSEGV: Final = 1
 TOUCH_SIGBUS: Final = 2
+#: The access faults for ever.
+TOUCH_ENDLESS: Final = 3
 
 
 def _names(prefix: str, *leave_out: str) -> Mapping[str, int]:

@@ -151,7 +151,14 @@ def _lines() -> Iterator[str]:
         yield _define(name, value)
     for name in ("UNCHANGED", "FIRST_NEW_IDENT", "CONTENT_PAGES"):
         yield _define(name, getattr(trace, name))
-    for name in ("PAGE", "TOUCH_PAGES", "TOUCH_OK", "TOUCH_SIGSEGV", "TOUCH_SIGBUS"):
+    for name in (
+        "PAGE",
+        "TOUCH_PAGES",
+        "TOUCH_OK",
+        "TOUCH_SIGSEGV",
+        "TOUCH_SIGBUS",
+        "TOUCH_ENDLESS",
+    ):
         yield _define(name, getattr(consts, name))
     for name, fd in consts.FD_NAMES.items():
         yield _define(f"FD_OF_{name.upper()}", fd)

@@ -281,7 +281,7 @@ def describe(call: Call, value: int) -> str:
     """A raw result as strace would print it: an address, a number, `-1 ENOMEM`; of touch and mincore, the pages."""
     if isinstance(call, Touch):
         pages = min(call.pages, 32)
-        names = ("ok", "SEGV", "BUS", "?")
+        names = ("ok", "SEGV", "BUS", "endless")
         return " ".join(names[value >> 2 * i & 3] for i in range(pages)) or "nothing"
     if -4096 < value < 0:
         return f"-1 {errorcode.get(-value, str(-value))}"

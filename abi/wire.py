@@ -112,6 +112,7 @@ CONTROL: Final = (
     "ident_overflow",
     "events",  # events of the call that runs, in the events area
     "armed",  # 1: the program has registered memory with uffd2
+    "protected",  # 1: the program has write-protected memory
     "reader_pid",  # the process that reads uffd2, 0 for none
     "child",  # bytes in the child area; -errno if the child could not report
 )

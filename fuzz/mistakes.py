@@ -1460,8 +1460,8 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         "model/madvise.py",
         (
             "free-reports-nothing",
-            "    _report_remove(space, vma, start, end)\n    if not vma.anonymous:",
-            "    if not vma.anonymous:",
+            "    if not vma.flags & VM_HUGETLB:\n",
+            "    if vma.flags & VM_HUGETLB:\n",
             "MADV_FREE is reported as MADV_DONTNEED is, even where it then fails",
         ),
     ),

@@ -12,6 +12,7 @@ from abi.consts import (
     PAGE_SHIFT,
     PMD_SIZE,
     RLIMIT_STACK,
+    TOUCH_ENDLESS,
     TOUCH_OK,
     TOUCH_PAGES,
     TOUCH_SIGBUS,
@@ -371,5 +372,10 @@ def populate_strictly(space: AddressSpace, vma: Vma, start: int, end: int, *, wr
 
 def _fault_in(space: AddressSpace, vma: Vma, start: int, end: int, *, write: bool) -> bool:
     """Fault in pages up to the first that fails; whether none did."""
-    pages = range(start >> PAGE_SHIFT, end >> PAGE_SHIFT)
-    return all(fault(space, vma, page, write=write) == TOUCH_OK for page in pages)
+    for page in range(start >> PAGE_SHIFT, end >> PAGE_SHIFT):
+        outcome = fault(space, vma, page, write=write)
+        if outcome == TOUCH_ENDLESS:
+            raise Unmodelled("populating pages that fault for ever")
+        if outcome != TOUCH_OK:
+            return False
+    return True

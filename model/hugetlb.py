@@ -15,6 +15,7 @@ from abi.consts import (
     MAP_HUGE_2MB,
     PAGE_SHIFT,
     PMD_SIZE,
+    TOUCH_ENDLESS,
     TOUCH_OK,
     TOUCH_SIGBUS,
     WORD,
@@ -237,7 +238,7 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
     """Make the huge page around `page` present for such an access (hugetlb_fault()); TOUCH_*.
 
     Raises:
-        Unmodelled: it depends on the huge pages of the whole machine, or has no end.
+        Unmodelled: it depends on the huge pages of the whole machine.
     """
     assert vma.file is not None
     inode = vma.file.inode
@@ -245,11 +246,9 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
     entry = space.ptes.get(page, 0)
     held, protected = entry & PTE_KIND, entry & PTE_WP
     index = vma.page_offset(page << PAGE_SHIFT) // PAGES
-    if write and protected and not vma.flags & VM_UFFD_WP:
-        # hugetlb_wp() does nothing, and the access is tried again, for ever; from 7.3 on no registration leaves this.
-        raise Unmodelled(
-            "a write that the kernel never finishes: a registration that is gone protects it"
-        )
+    # Protected by a registration that is gone (from 7.3 on none leaves this): hugetlb_wp() does nothing, and the access
+    # is tried again, for ever.
+    refused = TOUCH_SIGBUS if vma.flags & VM_UFFD_WP else TOUCH_ENDLESS
     if not held:
         if index in inode.cached:
             if vma.flags & VM_UFFD_MINOR:
@@ -258,7 +257,9 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
             return TOUCH_SIGBUS
         elif not vma.flags & VM_SHARED:
             filled = _fill(space, vma, page, PTE_ANON | protected, {})
-            return TOUCH_SIGBUS if (write and protected) or not filled else TOUCH_OK
+            if not filled:
+                return TOUCH_SIGBUS
+            return refused if write and protected else TOUCH_OK
         elif index not in inode.reserved and not _can_take(space, 1):
             return TOUCH_SIGBUS
         else:
@@ -267,7 +268,7 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
         space.ptes.update(dict.fromkeys(range(page, page + PAGES), entry))
         held = PTE_FILE
     if write and protected:
-        return TOUCH_SIGBUS
+        return refused
     if write and held == PTE_FILE and not vma.flags & VM_SHARED:
         return TOUCH_OK if _fill(space, vma, page, PTE_ANON, _words(inode, index)) else TOUCH_SIGBUS
     return TOUCH_OK

@@ -243,7 +243,8 @@ def _dontneed(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
 def _free(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """Contents may go, page table entries stay: what is not written to again goes when memory is reclaimed, for which
     the programs wait in vain (mm/madvise.c: madvise_free_single_vma())."""
-    _report_remove(space, vma, start, end)
+    if not vma.flags & VM_HUGETLB:
+        _report_remove(space, vma, start, end)
     if not vma.anonymous:
         raise SyscallError(EINVAL)  # madvise(2): MADV_FREE of anything but private anonymous memory
     for page in space.pages_of(start, end):

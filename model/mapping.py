@@ -6,7 +6,12 @@ from model.vma import Inode
 
 
 def unmap_mapping(
-    space: AddressSpace, inode: Inode, first: int, last: int, *, even_cows: bool = False
+    space: AddressSpace,
+    inode: Inode,
+    first: int,
+    last: int,
+    *,
+    even_cows: bool = False,
 ) -> None:
     """Empty the entries of pages [first, last) of a file; private copies go too if `even_cows`, guard regions
     never (mm/memory.c: zap_pte_range())."""

@@ -9,7 +9,7 @@
 #include <linux/types.h>
 #include <linux/userfaultfd.h>
 
-#define ABI_HASH 0x4bff931ccb7d2a27ULL
+#define ABI_HASH 0x3cd380b8ec6eb591ULL
 
 /* The calls: opcode, name, arguments. Those of the first list are system calls. */
 #define ABI_SYSCALLS(X) \
@@ -142,8 +142,9 @@ enum abi_control {
 	CTL_IDENT_OVERFLOW = 65,
 	CTL_EVENTS = 66,
 	CTL_ARMED = 67,
-	CTL_READER_PID = 68,
-	CTL_CHILD = 69,
+	CTL_PROTECTED = 68,
+	CTL_READER_PID = 69,
+	CTL_CHILD = 70,
 };
 enum abi_start {
 	START_NONE = 0,
@@ -272,6 +273,7 @@ enum abi_start {
 #define ABI_TOUCH_OK 0x0
 #define ABI_TOUCH_SIGSEGV 0x1
 #define ABI_TOUCH_SIGBUS 0x2
+#define ABI_TOUCH_ENDLESS 0x3
 #define ABI_FD_OF_MEMFD 0xa
 #define ABI_FD_OF_MEMFD_RO 0xb
 #define ABI_FD_OF_FILE 0xc

@@ -67,8 +67,11 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 	struct sigcontext *regs = &((struct ucontext *)context)->uc_mcontext;
 
 	if (sig == SIGPROF) {
-		/* The kernel goes back to the very instruction: the call would begin again for ever. */
-		if (CTL(PHASE) == ABI_PHASE_CALL && *(const u16 *)regs->rip == SYSCALL) {
+		/* The kernel goes back to the very instruction: it would begin again for ever. */
+		if (regs->rip >= (u64)touch_first && regs->rip < (u64)touch_last) {
+			regs->rax = ABI_TOUCH_ENDLESS;
+			regs->rip = (u64)touch_caught;
+		} else if (CTL(PHASE) == ABI_PHASE_CALL && *(const u16 *)regs->rip == SYSCALL) {
 			regs->rip += sizeof(u16);
 			regs->rax = -ETIME;
 		}
@@ -155,6 +158,14 @@ static int touch_write(u64 addr, const struct abi_record *r)
 }
 
 /* r: the layout before the call. */
+/* From now on, or no more, SIGPROF every so often (microseconds of processor time). */
+static void interrupt_every(s64 microseconds)
+{
+	struct __kernel_old_itimerval timer = { { 0, microseconds }, { 0, microseconds } };
+
+	sys(setitimer, ITIMER_PROF, &timer, 0);
+}
+
 static s64 touch(u64 addr, u64 pages, u64 access, const struct abi_record *r, u64 count)
 {
 	u64 outcome = 0, got;
@@ -162,6 +173,8 @@ static s64 touch(u64 addr, u64 pages, u64 access, const struct abi_record *r, u6
 	if (pages > ABI_TOUCH_PAGES)
 		pages = ABI_TOUCH_PAGES;
 	addr &= -ABI_PAGE;
+	if (CTL(PROTECTED))
+		interrupt_every(ENDLESS_US);
 	for (u64 i = 0; i < pages; i++, addr += ABI_PAGE) {
 		if (access & 1)
 			got = touch_write(addr, record_at(r, count, addr));
@@ -169,6 +182,8 @@ static s64 touch(u64 addr, u64 pages, u64 access, const struct abi_record *r, u6
 			got = touch_word(addr, 0, 0);
 		outcome |= got << 2 * i;
 	}
+	if (CTL(PROTECTED))
+		interrupt_every(0);
 	return (s64)outcome;
 }
 
@@ -217,14 +232,6 @@ static s64 process_madvise(u64 addr, u64 length, u64 advice, u64 flags)
 	return ret;
 }
 
-/* From now on, or no more, SIGPROF every so often (microseconds of processor time). */
-static void interrupt_every(s64 microseconds)
-{
-	struct __kernel_old_itimerval timer = { { 0, microseconds }, { 0, microseconds } };
-
-	sys(setitimer, ITIMER_PROF, &timer, 0);
-}
-
 static s64 set_limit(u64 resource, u64 value)
 {
 	struct rlimit64 limit;
@@ -255,6 +262,7 @@ static s64 run_call(u64 opcode, const u64 *a, const struct abi_record *r, u64 co
 		reg = (struct uffdio_register){ .range = { a[1], a[2] } };
 		return sys(ioctl, a[0], UFFDIO_UNREGISTER, &reg.range);
 	case OP_uffd_writeprotect:
+		CTL(PROTECTED) = 1;
 		protect = (struct uffdio_writeprotect){ .range = { a[1], a[2] }, .mode = a[3] };
 		return sys(ioctl, a[0], UFFDIO_WRITEPROTECT, &protect);
 	case OP_mincore:
@@ -602,6 +610,7 @@ static const u64 *run_program(const u64 *w, u64 n, u8 *out, const u8 *end,
 	layout_forget();
 	CTL(SAW_LOCKED) = 0;
 	CTL(ARMED) = 0;
+	CTL(PROTECTED) = 0;
 	if (wants_reader(w, n))
 		events_start();
 	for (u64 i = 0; i < n; i++) {
