@@ -43,7 +43,10 @@ from abi.calls import (
 )
 from abi.consts import (
     FD_NAMES,
+    MADV_HWPOISON,
+    MADV_SOFT_OFFLINE,
     MAP_ANONYMOUS,
+    MAP_HUGETLB,
     MAP_SHARED,
     PRCTL_NAMES,
     PROT_WRITE,
@@ -83,6 +86,8 @@ UNREADABLE: Final = "an argument that cannot be read"
 OTHER_DEVICE: Final = "a kind of file that nothing stands for"
 UNMAPPED_FILE: Final = "of a file that is not mapped"
 OTHER_PROCESS: Final = "of another process"
+HARMFUL: Final = "takes memory from the machine for good"
+NO_HUGE_PAGES: Final = "of huge pages that the traced machine did not have"
 
 
 class Dropped(Exception):
@@ -349,7 +354,15 @@ class _Follower:
             fd = opened.fd
         elif 0 <= fd < consts.FIRST_OBJECT_FD:
             fd = _CLOSED
+        if flags & MAP_ANONYMOUS and flags & MAP_HUGETLB and call.error == "ENOMEM":
+            raise Dropped(NO_HUGE_PAGES)
         return [Mmap(addr, length, prot, flags, fd, _number(call.arguments[5]))]
+
+    def _madvise(self, process: _Process, call: Syscall) -> list[Call]:
+        addr, length, advice = (_number(text) for text in call.arguments[:3])
+        if advice & 0xFFFFFFFF in (MADV_HWPOISON, MADV_SOFT_OFFLINE):
+            raise Dropped(HARMFUL)
+        return [Madvise(addr, length, advice)]
 
     def _ftruncate(self, process: _Process, call: Syscall) -> list[Call]:
         opened = self._descriptor(process, call.arguments[0])
@@ -464,7 +477,7 @@ _WORDS: Final[dict[str, Callable[[_Follower, _Process, Syscall], list[Call]]]] =
     "mmap": _Follower._mmap,
     "munmap": _plain(Munmap, 2),
     "mprotect": _plain(Mprotect, 3),
-    "madvise": _plain(Madvise, 3),
+    "madvise": _Follower._madvise,
     "mremap": lambda f, p, c: [Mremap(*(_number(t) for t in (*c.arguments[:5], "0")[:5]))],
     "mlock": _plain(Mlock, 2),
     "mlock2": _plain(Mlock2, 3),

@@ -36,6 +36,8 @@ from abi.consts import (
 )
 from fuzz.strace import read
 from fuzz.traced import (
+    HARMFUL,
+    NO_HUGE_PAGES,
     OTHER_DEVICE,
     OTHER_PROCESS,
     OUTSIDE,
@@ -269,7 +271,12 @@ def test_what_is_dropped_is_counted_with_its_reason() -> None:
         '1 openat(AT_FDCWD, "/dev/dri/card0", O_RDWR) = 3',
         MAPPED.format(3),
         "1 prctl(PR_SET_NAME, 0x1) = 0",
+        "1 madvise(0x7f0000000000, 4096, MADV_SOFT_OFFLINE) = 0",
+        "1 mmap(NULL, 4096, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS|MAP_HUGETLB, -1, 0)"
+        " = -1 ENOMEM (Cannot allocate memory)",
     ).dropped == {
+        ("madvise", HARMFUL): 1,
+        ("mmap", NO_HUGE_PAGES): 1,
         ("read", OUTSIDE): 2,
         ("munmap", UNREADABLE): 1,
         ("mmap", OTHER_DEVICE): 1,
