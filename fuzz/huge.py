@@ -101,8 +101,6 @@ def ask_huge(aim: Aim) -> Steps:
 def map_huge(aim: Aim, at: int) -> Mmap:
     """A mapping in huge pages at `at`, anonymous or of the object."""
     flags = aim.pick((MAP_PRIVATE, MAP_SHARED))
-    if flags == MAP_PRIVATE and aim.chance(0.8):
-        flags |= MAP_NORESERVE  # what moves in parts later must not have a reservation
     flags |= aim.pick(_EXTRA)
     draw = aim.random()
     if draw < 0.8:

@@ -19,13 +19,19 @@ from abi.calls import (
     Setrlimit,
 )
 from abi.consts import (
+    FD_NAMES,
     MADV_COLLAPSE,
     MADV_HWPOISON,
     MADV_POPULATE_READ,
     MADV_POPULATE_WRITE,
     MADV_SOFT_OFFLINE,
+    MAP_ANONYMOUS,
+    MAP_HUGETLB,
     MAP_LOCKED,
+    MAP_NORESERVE,
     MAP_POPULATE,
+    MAP_PRIVATE,
+    MAP_TYPE,
     PRCTL_NAMES,
     RESOURCE_NAMES,
 )
@@ -71,7 +77,18 @@ def restrain(call: Call, unprivileged: bool = False) -> Call:
             return replace(call, option=_OPTIONS[call.option % len(_OPTIONS)])
     elif isinstance(call, Setrlimit) and call.resource & _INT not in _RESOURCES:
         return replace(call, resource=_RESOURCES[call.resource % len(_RESOURCES)])
+    elif isinstance(call, Mmap) and _reserves_privately(call):
+        return replace(call, flags=call.flags | MAP_NORESERVE)
     return call
+
+
+def _reserves_privately(call: Mmap) -> bool:
+    """It is private, of huge pages, and reserves them: a part of it that moves would leak the rest's."""
+    if call.flags & (MAP_TYPE | MAP_NORESERVE) != MAP_PRIVATE:
+        return False
+    if call.flags & MAP_ANONYMOUS:
+        return call.flags & MAP_HUGETLB != 0
+    return call.fd == FD_NAMES["hugetlb"]
 
 
 def restrain_program(program: Program, unprivileged: bool = False) -> Program:

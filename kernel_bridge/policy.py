@@ -1,9 +1,10 @@
 """What is not sent to the kernel, and after which programs the executor starts anew.
 
 The executor itself has no policy. Refused here, before submission, are calls that name the executor's own descriptors
-(the shared memory would change under it), options of prctl and resources of setrlimit outside the vocabulary, and, for
-an executor with CAP_SYS_ADMIN, MADV_HWPOISON and MADV_SOFT_OFFLINE: they take physical pages away from the whole
-machine until it is booted again.
+(the shared memory would change under it), options of prctl and resources of setrlimit outside the vocabulary, and what
+takes memory away from the whole machine until it is booted again: for an executor with CAP_SYS_ADMIN, MADV_HWPOISON and
+MADV_SOFT_OFFLINE; for all, an mremap after a private mapping that reserves huge pages, for kernels up to 7.3.4 leak what
+was reserved for the rest when a part moves (mm/hugetlb.c: fixup_hugetlb_reservations()).
 """
 
 from typing import Final, TypeGuard
@@ -14,6 +15,7 @@ from abi.calls import (
     Madvise,
     Mbind,
     Mmap,
+    Mremap,
     Prctl,
     ProcessMadvise,
     Program,
@@ -24,9 +26,15 @@ from abi.calls import (
     UffdWriteprotect,
 )
 from abi.consts import (
+    FD_NAMES,
     FIRST_OBJECT_FD,
     MADV_HWPOISON,
     MADV_SOFT_OFFLINE,
+    MAP_ANONYMOUS,
+    MAP_HUGETLB,
+    MAP_NORESERVE,
+    MAP_PRIVATE,
+    MAP_TYPE,
     PAGE,
     PR_MDWE_REFUSE_EXEC_GAIN,
     PR_SET_MDWE,
@@ -43,6 +51,7 @@ _OWN_END: Final = SHARED_BASE + SHARED_SIZE
 
 def refusal(program: Program, sys_admin: bool) -> str:
     """Why the program may not run, in one line, or "". `sys_admin`: the executor has CAP_SYS_ADMIN."""
+    reserves = False
     for index, call in enumerate(program):
         # The kernel reads an int: the low 32 bits.
         match call:
@@ -50,6 +59,10 @@ def refusal(program: Program, sys_admin: bool) -> str:
                 fd = call.fd & _INT
                 if fd < FIRST_OBJECT_FD or fd in (FD_READER, FD_READER_END):
                     return f"call {index} names a descriptor of the executor's own"
+                reserves |= type(call) is Mmap and _reserves_privately(call)
+            case Mremap():
+                if reserves:
+                    return f"call {index} could leak huge pages that are reserved for a private mapping"
             case Prctl():
                 if call.option & _INT not in PRCTL_NAMES.values():
                     return f"call {index} is a prctl outside the vocabulary"
@@ -60,6 +73,13 @@ def refusal(program: Program, sys_admin: bool) -> str:
                 if sys_admin and call.advice & _INT in _POISON and call.length:
                     return f"call {index} would take memory from the machine (CAP_SYS_ADMIN)"
     return ""
+
+
+def _reserves_privately(call: Mmap) -> bool:
+    """It is private, of huge pages, and reserves them."""
+    anonymous = call.flags & MAP_ANONYMOUS
+    huge = call.flags & MAP_HUGETLB if anonymous else call.fd & _INT == FD_NAMES["hugetlb"]
+    return bool(huge) and call.flags & (MAP_TYPE | MAP_NORESERVE) == MAP_PRIVATE
 
 
 def leaves_traces(program: Program) -> bool:

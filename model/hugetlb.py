@@ -151,16 +151,16 @@ def round_move(vma: Vma, addr: int, old_len: int, new_len: int, new_addr: int) -
     return old_len, new_len
 
 
-def check_move(vma: Vma, addr: int, length: int) -> None:
+def check_move(vma: Vma) -> None:
     """A part of a private VMA that has a reservation takes the reservation along, and nobody gives back what was
-    reserved for the rest (mm/hugetlb.c: fixup_hugetlb_reservations()).
+    reserved for the rest (mm/hugetlb.c: fixup_hugetlb_reservations()): the machine has less memory until it is booted
+    again. So no such VMA is ever moved.
 
     Raises:
-        Unmodelled: it would do that; the machine would have less memory until it is booted again.
+        Unmodelled: it would be.
     """
-    whole = (vma.start, vma.end) == (addr, addr + length)
-    if vma.flags & VM_HUGETLB and _owns_reservation(vma) and not whole:
-        raise Unmodelled("moving a part of a private hugetlb mapping leaks reserved huge pages")
+    if vma.flags & VM_HUGETLB and _owns_reservation(vma):
+        raise Unmodelled("moving a private hugetlb mapping with a reservation, which may leak")
 
 
 def discarded(vma: Vma, start: int, end: int) -> tuple[int, int]:

@@ -344,7 +344,7 @@ def _move_vma(
     _check_map_count(space, pre_split=pre_split)
     if (vma.start, vma.end) != (addr, addr + old_len) and is_whole(vma):
         raise SyscallError(EINVAL)  # mm/mremap.c: prep_move_vma(): it cannot be cut
-    hugetlb.check_move(vma, addr, old_len)
+    hugetlb.check_move(vma)
     if pre_split:
         vma = space.cut_out(vma, addr, addr + old_len)
     if vma.flags & VM_ACCOUNT:

@@ -1,16 +1,31 @@
 """What programs may not do."""
 
+from dataclasses import replace
+
 import pytest
 
-from abi.calls import Call, Madvise, Mlock2, Mmap, Munmap, Prctl, ProcessMadvise, Setrlimit
+from abi.calls import (
+    Call,
+    Madvise,
+    Mlock2,
+    Mmap,
+    Mremap,
+    Munmap,
+    Prctl,
+    ProcessMadvise,
+    Setrlimit,
+)
 from abi.consts import (
+    FD_NAMES,
     MADV_DONTNEED,
     MADV_HWPOISON,
     MADV_POPULATE_WRITE,
     MADV_SOFT_OFFLINE,
     MAP_ANONYMOUS,
     MAP_FIXED,
+    MAP_HUGETLB,
     MAP_LOCKED,
+    MAP_NORESERVE,
     MAP_POPULATE,
     MAP_PRIVATE,
     PAGE,
@@ -82,3 +97,15 @@ def test_poison_by_process_madvise_is_neither_made_nor_sent(advice: int) -> None
     assert policy.refusal(poison, sys_admin=True)
     assert not policy.refusal(restrain_program(poison), sys_admin=True)
     assert not policy.refusal(poison, sys_admin=False)
+
+
+@pytest.mark.parametrize("fd", [-1, FD_NAMES["hugetlb"]])
+def test_private_huge_pages_are_not_reserved(fd: int) -> None:
+    flags = MAP_PRIVATE | (MAP_ANONYMOUS | MAP_HUGETLB if fd < 0 else 0)
+    reserving = Mmap(0, PAGE, 3, flags, fd, 0)
+    moved = Mremap(0, PAGE, PAGE, 1, 0)
+    assert policy.refusal((reserving, moved), sys_admin=False)
+    assert not policy.refusal((reserving,), sys_admin=False)
+    assert not policy.refusal((moved, reserving), sys_admin=False)
+    assert restrain(reserving) == replace(reserving, flags=flags | MAP_NORESERVE)
+    assert not policy.refusal(restrain_program((reserving, moved)), sys_admin=False)

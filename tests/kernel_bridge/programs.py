@@ -19,6 +19,7 @@ from abi.consts import (
 from abi.environment import Environment
 from abi.trace import Layout, Mapping, unpack
 from abi.wire import IMAGE_BASE, SHARED_BASE, SHARED_SIZE
+from fuzz.restraint import restrain
 from kernel_bridge import Observation
 
 _ADVICE = [v for v in MADV_NAMES.values() if v not in (MADV_HWPOISON, MADV_SOFT_OFFLINE)]
@@ -90,7 +91,7 @@ def call(rng: random.Random, env: Environment, wild: float) -> Call:
             case _:
                 word = rng.randrange(8)
         words.append(word)
-    return build(cls, words)
+    return restrain(build(cls, words))
 
 
 def program(rng: random.Random, env: Environment, calls: int = 8, wild: float = 0.0) -> Program:
