@@ -1732,10 +1732,10 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
     *_in(
         "model/mseal.py",
         (
-            "hole-at-the-end-sealed",
-            "return start < end",
-            "return False and start < end",
-            "a range with a hole at its end is not sealed",
+            "sealed-length-wraps-to-nothing",
+            "if call.length and not length:",
+            "if call.length > WORD and not length:",
+            "a length that wraps when it is rounded up is EINVAL",
         ),
         (
             "sealed-never-merges",

@@ -17,7 +17,7 @@ from fuzz.aim import Run, Space
 from fuzz.encode import MAX_CALLS, decode, encode
 from fuzz.generate import generate
 from fuzz.mutate import crossover, mutate
-from fuzz.restraint import FILL_SHARE, cheapen, restrain_program
+from fuzz.restraint import READ_FILL_SHARE, cheapen, restrain_program
 from fuzz.statistics import Statistics
 from model.errors import Unmodelled
 from model.run import Model
@@ -115,7 +115,7 @@ class Producer:
 
     def _affordable(self, program: Program) -> Program:
         """The program, mostly without calls that fill: bytes have them as often as any other."""
-        if self._rng.random() < FILL_SHARE:
+        if self._rng.random() < READ_FILL_SHARE:
             return program
         return tuple(cheapen(call) if isinstance(call, Fill) else call for call in program)
 

@@ -50,8 +50,10 @@ _MUCH: Final = 16 << 20
 _EAGER_FLAGS: Final = MAP_POPULATE | MAP_LOCKED
 _ADVISING: Final = (Madvise, ProcessMadvise)
 _LOCKING: Final = (Mlock, Mlock2)
-#: One that fills takes a quarter of a second: so few of those that could are made.
-FILL_SHARE: Final = 0.01
+#: One that fills takes a quarter of a second: so few of those that could are made; of what is read from bytes, in which
+#: they are as frequent as any other, fewer.
+FILL_SHARE: Final = 0.1
+READ_FILL_SHARE: Final = 0.01
 #: More mappings than there can be, so that nothing is filled.
 _NOTHING_SPARE: Final = (1 << 64) - 1
 _MOST_SPARE: Final = 1 << 32
