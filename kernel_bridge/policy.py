@@ -3,8 +3,8 @@
 The executor itself has no policy. Refused here, before submission, are calls that name the executor's own descriptors
 (the shared memory would change under it), options of prctl and resources of setrlimit outside the vocabulary, and what
 takes memory away from the whole machine until it is booted again: for an executor with CAP_SYS_ADMIN, MADV_HWPOISON and
-MADV_SOFT_OFFLINE; for all, an mremap after a private mapping that reserves huge pages, for kernels up to 7.3.4 leak what
-was reserved for the rest when a part moves (mm/hugetlb.c: fixup_hugetlb_reservations()).
+MADV_SOFT_OFFLINE; for all, an mremap after a private mapping that reserves huge pages, for kernels up to 7.3.4 leak
+what was reserved for the rest when a part moves (mm/hugetlb.c: fixup_hugetlb_reservations()).
 """
 
 from typing import Final, TypeGuard
