@@ -44,8 +44,8 @@ def get_unmapped_area(
     if file and file.kind and file.kind.area:
         file.kind.area(space, addr, pgoff)
     if flags & MAP_FIXED:
-        if file and file.inode.huge and addr & file.inode.huge - 1:
-            # fs/hugetlbfs/inode.c: hugetlb_get_unmapped_area(): a fixed address inside a huge page
+        if file and file.inode.huge and (addr | length) & file.inode.huge - 1:
+            # fs/hugetlbfs/inode.c: hugetlb_get_unmapped_area(): a fixed address or length inside a huge page
             raise SyscallError(EINVAL)
         if addr > WORD - _MAX_ERRNO:
             # mm/mmap.c: __get_unmapped_area(): taken for an errno
