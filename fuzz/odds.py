@@ -104,7 +104,7 @@ FILES: Final = (
     *("memfd", "file") * 3,
     *("memfd_ro", "file_ro"),
     *("tmpfs", "ext4", "xfs", "btrfs", "overlay") * 2,
-    *("tmpfs_ro", "ext4_ro", "xfs_ro", "btrfs_ro", "overlay_ro", "ramfs"),
+    *("tmpfs_ro", "ext4_ro", "xfs_ro", "btrfs_ro", "overlay_ro", "ramfs", "ramfs"),
 )
 #: Objects whose private mappings are not one of several in a move.
 OBSTACLES: Final = (*("devzero",) * 3, "ramfs")
