@@ -399,10 +399,8 @@ static void restore_process(void)
 {
 	if (CTL(RELOCK)) {
 		/* Forgets MCL_FUTURE, and makes all VMAs that are left locked alike. */
-		if (CTL(LOCKED))
+		if (CTL(LOCKED) || sys(mlockall, MCL_CURRENT))
 			sys(munlockall);
-		else
-			sys(mlockall, MCL_CURRENT);
 	}
 	/* The break moves down only where something is mapped. */
 	if (CTL(MOVED_BRK) && sys(brk, 0) != (s64)CTL(BRK)) {
