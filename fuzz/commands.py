@@ -24,7 +24,7 @@ from fuzz.display import Figures, Screen, summary
 from fuzz.explain import explain as explain_program
 from fuzz.imports import import_strace as read_strace
 from fuzz.mistakes import MISTAKES
-from fuzz.probe import examine, spare_mappings
+from fuzz.probe import examine
 from fuzz.probe import probe as probe_profile
 from fuzz.replay import Replay
 from fuzz.replay import replay as replay_all
@@ -233,16 +233,15 @@ def coverage(options: Namespace) -> int:
     return DIVERGES if measured.missing() else OK
 
 
-def _programs(paths: Iterable[Path], geometry: Geometry) -> Iterator[tuple[Program, int]]:
-    """The programs in files and directories, and how many mappings each needs to be short of (see `spare_mappings`)."""
+def _programs(paths: Iterable[Path], geometry: Geometry) -> Iterator[Program]:
+    """The programs in files and directories."""
     for path in paths:
         try:
             files = [path] if not path.is_dir() else sorted(path.glob(f"*{corpus.SUFFIX}"))
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}") from None
         for file in files:
-            program = _read(file, geometry)
-            yield program, spare_mappings(file.read_text())
+            yield _read(file, geometry)
 
 
 def selftest(options: Namespace) -> int:

@@ -209,6 +209,9 @@ def seal_part(aim: Aim) -> Steps:
     if aim.chance(0.4):
         addr, length = addr + aim.below(2) * PAGE, PAGE
     yield Mseal(addr, length, 0)
+    if aim.chance(0.3):
+        more = aim.pick((0, 1, 1, 2)) * PAGE
+        yield Mseal(addr - more & WORD, length + more + aim.below(3) * PAGE, 0)
     for _ in range(aim.pick((1, 2, 2, 3))):
         draw = aim.random()
         start, size = aim.span(2 if aim.chance(0.4) else 1)

@@ -6,7 +6,7 @@ newest and the oldest kernel. A class is reached if a call is in it in any of th
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from textwrap import wrap
 from typing import Any, Final
@@ -74,19 +74,17 @@ class Coverage:
 
 
 def measure(
-    programs: Iterable[tuple[Program, int]], machines: Iterable[tuple[Environment, Profile]]
+    programs: Iterable[Program], machines: Iterable[tuple[Environment, Profile]]
 ) -> Coverage:
-    """Run programs on every machine; with each program goes how many mappings it leaves to the limit, 0: many."""
+    """Run programs on every machine."""
     coverage = Coverage()
-    models = [(environment, Model(environment, profile)) for environment, profile in machines]
-    coverage.lacking = _lacking(models[0][0])
-    for program, spare in programs:
+    models = [Model(environment, profile) for environment, profile in machines]
+    coverage.lacking = _lacking(models[0].environment)
+    for program in programs:
         coverage.programs += 1
         found: Counter[tuple[type[Call], Class]] = Counter()
-        for number, (environment, model) in enumerate(models):
+        for number, model in enumerate(models):
             here: Counter[tuple[type[Call], Class]] = Counter()
-            if spare:
-                model = Model(_limited(environment, spare), model.profile)
             reason = _walk(program, model, here)
             if number == 0:
                 coverage.calls.update(map(type, program))
@@ -102,10 +100,6 @@ def _lacking(environment: Environment) -> dict[str, str]:
     there = {each.name for each in environment.objects}
     why = environment.missing
     return {name: why.get(name, "not made") for name in FD_NAMES if name not in there}
-
-
-def _limited(environment: Environment, spare: int) -> Environment:
-    return replace(environment, max_map_count=len(environment.initial) + spare)
 
 
 def _walk(program: Program, model: Model, found: Counter[tuple[type[Call], Class]]) -> str:

@@ -2,7 +2,6 @@
 model's with and without the change. The kernel's version is never asked.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,6 @@ from model.run import Model
 WITNESSES: Final = PACKAGED / "witnesses"
 #: A witness may depend on other changes: probing is repeated until nothing changes, at most so often.
 _ROUNDS: Final = 4
-_NEEDS: Final = re.compile(r"^# needs: max_map_count=\+(\d+)$", re.MULTILINE)
 
 
 class Executor(Protocol):
@@ -69,12 +67,6 @@ def load_witnesses(environment: Environment, directory: Path = WITNESSES) -> Ite
     for change in CHANGES:
         path = directory / (change.name + SUFFIX)
         yield Witness(change, parse(path.read_text(), environment.geometry, str(path)))
-
-
-def spare_mappings(text: str) -> int:
-    """How many mappings above those of the idle executor a program needs vm.max_map_count to be; 0: as it is."""
-    needs = _NEEDS.search(text)
-    return int(needs[1]) if needs else 0
 
 
 def probe(executor: Executor) -> Profile:

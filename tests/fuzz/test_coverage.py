@@ -13,7 +13,6 @@ from fuzz.classes import UNREACHABLE, Class, argument_classes, name_of, of_call,
 from fuzz.cli import main
 from fuzz.corpus import shipped
 from fuzz.coverage import Coverage, lines, measure, to_json
-from fuzz.probe import spare_mappings
 from fuzz.refusals import errnos, is_modelled, unmodelled
 from model.run import SEMANTICS, Model
 
@@ -24,8 +23,7 @@ def coverage() -> Coverage:
     programs = []
     for directory in shipped():
         for path in sorted(directory.glob("*.prog")):
-            text = path.read_text()
-            programs.append((parse(text, geometry, path.name), spare_mappings(text)))
+            programs.append(parse(path.read_text(), geometry, path.name))
     return measure(programs, reference.machines())
 
 
@@ -94,7 +92,7 @@ def test_generated_programs_are_written_and_removed(
 
 def small(text: str) -> Coverage:
     program = parse(text, Geometry())
-    return measure([(program, 0)], reference.machines())
+    return measure([program], reference.machines())
 
 
 def test_counts_programs_not_machines() -> None:
