@@ -434,7 +434,7 @@ def _universe(cls: type[Call]) -> Iterator[Class]:
     for name, kind in SIGNATURES[cls]:
         for each in argument_classes(cls, name, kind):
             yield name, each
-    results = ("ok", "SIGSEGV", "SIGBUS") if cls is Touch else ("ok", *errnos(cls))
+    results = ("ok", "SIGSEGV", "SIGBUS", "endless") if cls is Touch else ("ok", *errnos(cls))
     for each in results:
         yield RESULT, each
     if cls in _RANGED or cls in (Mremap, Touch, Shmdt):
@@ -487,7 +487,7 @@ def of_result(space: AddressSpace, call: Call, value: int) -> Iterator[Class]:
     if isinstance(call, Touch):
         pages = min(call.pages, TOUCH_PAGES)
         for outcome in {value >> 2 * page & 3 for page in range(pages)}:
-            yield RESULT, ("ok", "SIGSEGV", "SIGBUS", "?")[outcome]
+            yield RESULT, ("ok", "SIGSEGV", "SIGBUS", "endless")[outcome]
         return
     failed = -4096 < value < 0
     yield RESULT, _errno_name(-value) if failed else "ok"

@@ -281,7 +281,9 @@ def _name_of(names: Names[str, int], value: int, prefix: str) -> str:
 def _result(call: Call, value: int) -> str:
     if isinstance(call, Touch):
         kinds = {value >> 2 * i & 3 for i in range(min(call.pages, 32))}
-        return "+".join(("ok", "SIGSEGV", "SIGBUS", "?")[kind] for kind in sorted(kinds)) or "0"
+        return (
+            "+".join(("ok", "SIGSEGV", "SIGBUS", "endless")[kind] for kind in sorted(kinds)) or "0"
+        )
     if -4096 < value < 0:
         return errorcode.get(-value, str(-value))
     return _RESULTS.get(type(call)) or ("0" if value == 0 else "address")
