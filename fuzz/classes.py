@@ -62,7 +62,7 @@ from abi.consts import (
 from abi.wire import SEGMENT_SIZE
 from fuzz import kinds
 from fuzz.refusals import errnos
-from model.flags import VM_UFFD
+from model.mremap import multi_allowed
 from model.space import AddressSpace
 from model.vma import Vma
 
@@ -400,12 +400,12 @@ def _movement(space: AddressSpace, call: Mremap) -> Iterator[Class]:
         behind = next((v.start for v in space.vmas if v.start >= vma.end), _TASK_SIZE)
         yield ROOM, _ROOM[0 if behind >= start + new else 1 if behind > vma.end else 2]
     if call.flags & MREMAP_FIXED and call.flags & MREMAP_MAYMOVE and old == new:
-        yield from _ineligible(_spanned(space, start, start + old))
+        yield from _ineligible(space, _spanned(space, start, start + old))
 
 
-def _ineligible(vmas: list[Vma]) -> Iterator[Class]:
+def _ineligible(space: AddressSpace, vmas: list[Vma]) -> Iterator[Class]:
     """Where the VMAs stand that may only move alone."""
-    places = [i for i, vma in enumerate(vmas) if _moves_alone(vma)]
+    places = [i for i, vma in enumerate(vmas) if not multi_allowed(space, vma)]
     if not places:
         yield INELIGIBLE, _INELIGIBLE[0]
     for place in places:
@@ -413,11 +413,6 @@ def _ineligible(vmas: list[Vma]) -> Iterator[Class]:
             yield INELIGIBLE, _INELIGIBLE[1]
         else:
             yield INELIGIBLE, _INELIGIBLE[2 if not place else 4 if place == len(vmas) - 1 else 3]
-
-
-def _moves_alone(vma: Vma) -> bool:
-    """It is registered with a userfaultfd, or of a device that places its mappings itself."""
-    return bool(vma.flags & VM_UFFD) or (vma.file is not None and vma.file.zero)
 
 
 # Calls.
@@ -537,6 +532,9 @@ UNREACHABLE: Final[tuple[Unreachable, ...]] = (
     ),
     Unreachable("mmap", KIND, "SysV shared", "a segment is mapped by shmat(2)"),
     Unreachable("munlockall", RESULT, "E*", _WHOLE),
+    Unreachable(
+        "mremap", RESULT, "ENODEV", "what cannot be mapped is not there to be moved or to grow"
+    ),
     Unreachable("brk", RESULT, "E*", "brk(2) gives the break, never an errno"),
     Unreachable("fork", RESULT, "ENOMEM", "RLIMIT_AS keeps a mapping below the machine's memory"),
     Unreachable(
@@ -544,7 +542,7 @@ UNREACHABLE: Final[tuple[Unreachable, ...]] = (
     ),
     *(
         Unreachable("remap_file_pages", RESULT, name, _BY_MMAP)
-        for name in ("EEXIST", "EIO", "ENODEV", "EOPNOTSUPP")
+        for name in ("EEXIST", "EFAULT", "EIO", "ENODEV", "EOPNOTSUPP")
     ),
     *(
         Unreachable("shmat", RESULT, name, _BY_MMAP)
@@ -556,7 +554,16 @@ UNREACHABLE: Final[tuple[Unreachable, ...]] = (
     ),
     *(
         Unreachable("fill", RESULT, name, _BY_MMAP)
-        for name in ("EACCES", "EAGAIN", "EBADF", "EIO", "ENODEV", "EOPNOTSUPP", "EOVERFLOW")
+        for name in (
+            "EACCES",
+            "EAGAIN",
+            "EBADF",
+            "EFAULT",
+            "EIO",
+            "ENODEV",
+            "EOPNOTSUPP",
+            "EOVERFLOW",
+        )
     ),
 )
 

@@ -14,8 +14,10 @@ from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Final
 
+from abi.calls import CALLS, NAMES
 from fuzz.corpus import PACKAGED
 from fuzz.kinds import BACKINGS, STATES, UNMAPPABLE, Sample
+from fuzz.refusals import limits
 from fuzz.samples import CALL_SAMPLES
 
 PATH: Final = PACKAGED.parent / "docs" / "domain.md"
@@ -85,6 +87,69 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
 )
 
+#: Where a comparison ends: the reason that is shown and counted -> why the model says no more.
+ENDS: Final = {
+    "how long bytes behind the end of a file last": "what is written behind the end, in the last page, is zeroed when"
+    " the page is written back, whenever that is",
+    "which pages of its own the executor has used": "it is about memory that the executor goes on using while it"
+    " observes",
+    "the executor's own memory is write-protected": "it is about memory that the executor goes on using while it"
+    " observes",
+    "which pages of the executor's own are present": "it is about memory that the executor goes on using while it"
+    " observes",
+    "a fork without the executor's own memory": "the child could not report what it sees",
+    "a call that never ends": "the kernel begins anew for ever; the executor would be lost",
+    "huge pages of 1 GiB": "the pool has to be made while the machine boots",
+    "huge pages that others may use too": "the pool is the whole machine's, and vmadiff may not enlarge it",
+    "more huge pages than a program may count on": "the pool is the whole machine's; vmadiff takes a share of it",
+    "moving a part of a private hugetlb mapping leaks reserved huge pages": "kernels up to 7.3.4 lose huge pages of the"
+    " whole machine; it is never run while fuzzing",
+    "the user's other processes share the allowance for perf buffers": "it is counted per user, over all processes",
+    "MADV_HWPOISON or MADV_SOFT_OFFLINE with CAP_SYS_ADMIN": "it takes memory away from the machine; it is never run",
+    "MADV_PAGEOUT of memory that is swapped out": "what is swapped out depends on the whole machine's memory",
+    "MADV_COLLAPSE where huge pages are enabled": "whether there is a free huge page depends on the whole machine",
+    "transparent huge pages": "a program may enable them (prctl); whether a fault then finds one depends on the whole"
+    " machine",
+    "a write that the kernel never finishes: a registration that is gone protects it": "the executor would be lost;"
+    " kernels before 7.3",
+    "which page tables there are": "when the kernel frees one is not observed, and mincore(2) of hugetlb memory tells",
+    "whether a page of a file system can be moved": "that is the file system's, and depends on what it writes back",
+    "on which of several nodes a page is": "the kernel places pages by what is free on each node",
+    "mbind() with MPOL_MF_* of huge pages": "where the pool's pages are is not known",
+    "which pages of a file are mapped after MADV_PAGEOUT": "reclaim passes over pages that others use",
+    "vm.overcommit_memory is 2: the commit limit belongs to the whole machine": "others promise memory at any time;"
+    " such a machine is refused",
+    "a call that changes mappings of the filler": "65 thousand mappings are kept as one",
+    "prctl option ...": "no other option is sent",
+    "setrlimit of resource ...": "no other resource is sent",
+    "... is not modelled": "there is no such call now",
+}
+#: What would be undefined, and what makes it definite here.
+PINNED: Final = (
+    (
+        "when a page given up by MADV_FREE, or of MAP_DROPPABLE memory, goes",
+        "it stays until MADV_PAGEOUT takes it: reclaim needs a machine short of memory, whose programs then do not"
+        " come back the same in each fresh executor",
+    ),
+    (
+        "when KSM merges pages",
+        "merging changes no contents, flags or counters; private pages are compared by their words",
+    ),
+    (
+        "when khugepaged makes huge pages, and whether a fault does",
+        "the executor turns huge pages off for itself (PR_SET_THP_DISABLE); a program that turns them on is"
+        " unmodelled where one could be taken",
+    ),
+    (
+        "whether MADV_PAGEOUT finds a page in another processor's queue",
+        "the executor stays on one processor",
+    ),
+    (
+        "where mappings go",
+        "no address space randomisation, and two VMAs of the executor's own at fixed places",
+    ),
+)
+
 _FILES: Final = ("file", "tmpfs", "ext4", "xfs", "btrfs", "overlay", "ramfs")
 
 
@@ -139,7 +204,8 @@ def calls() -> tuple[str, ...]:
 
 def text() -> str:
     """The whole file."""
-    return "\n".join([_INTRODUCTION, *_compared(), *_tables(), *_reasons()])
+    parts = [_INTRODUCTION, *_compared(), *_tables(), *_reasons(), *_pinned(), *_ends()]
+    return "\n".join(parts)
 
 
 _INTRODUCTION: Final = """\
@@ -233,6 +299,36 @@ def _reasons() -> Iterator[str]:
     for rule, number in _numbers().items():
         yield f"{number}. {rule.verdict.value}, {', '.join(rule.aspects)}: {rule.reason}."
     yield ""
+
+
+def _pinned() -> Iterator[str]:
+    yield "## What is pinned"
+    yield ""
+    yield "These would be sets of outcomes, were it not for how programs are run."
+    yield ""
+    yield from _table([["undefined", "made definite by"], *([what, how] for what, how in PINNED)])
+    yield ""
+
+
+def _ends() -> Iterator[str]:
+    yield "## Where a comparison ends"
+    yield ""
+    yield (
+        "A program that gets there is `unmodelled`: it is compared up to that call, counted by reason, and never a"
+        " divergence."
+    )
+    yield ""
+    rows = []
+    for reason, why in ENDS.items():
+        by = [NAMES[cls] for cls in CALLS if reason in limits(cls)]
+        names = ", ".join(by) if len(by) <= _MOST_NAMES else f"{len(by)} calls"
+        rows.append([reason, names or "none", why])
+    yield from _table([["reason", "in", "why"], *rows])
+    yield ""
+
+
+#: More calls than this are counted, not named.
+_MOST_NAMES: Final = 4
 
 
 def main(words: list[str]) -> int:

@@ -147,7 +147,7 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         (
             "eligibility-checked-first",
             "result = last_end = None",
-            "if not all(_multi_allowed(space, vma) for vma in space.between(start, end)[1:]):\n"
+            "if not all(multi_allowed(space, vma) for vma in space.between(start, end)[1:]):\n"
             "        raise SyscallError(EFAULT)\n"
             "    result = last_end = None",
             "VMAs before an ineligible one have moved when it is met",

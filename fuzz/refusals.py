@@ -5,7 +5,7 @@ Nothing is run. A name that is used counts as called, so the answer may have an 
 
 import ast
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,10 @@ _PACKAGE: Final = Path(model.__file__ or "").parent
 _NAMESAKES: Final = 8
 #: A definition of the model: its module, and its name there; methods have their own name alone.
 Place = tuple[str, str]
+#: Functions that are called through a field, and the tables that hold them.
+_INDIRECT: Final[Mapping[str, tuple[Place, ...]]] = dict.fromkeys(
+    ("mmap", "area"), (("kinds", "KINDS"),)
+)
 
 
 def errnos(call: type[Call]) -> tuple[str, ...]:
@@ -29,21 +33,37 @@ def errnos(call: type[Call]) -> tuple[str, ...]:
     return _errnos(function.__module__.removeprefix("model."), function.__name__)
 
 
+def limits(call: type[Call]) -> tuple[str, ...]:
+    """Where the model ends for a call: the reasons of every `Unmodelled` that it may raise, `...` for what varies."""
+    function = SEMANTICS[call]
+    module = function.__module__.removeprefix("model.")
+    return tuple(sorted({r for node in _reached(module, function.__name__) for r in _ends(node)}))
+
+
+def all_limits() -> tuple[str, ...]:
+    """The reasons of every `Unmodelled` of the model."""
+    return tuple(sorted({r for node, _ in _definitions().values() for r in _ends(node)}))
+
+
 @cache
 def _errnos(module: str, name: str) -> tuple[str, ...]:
-    found: set[str] = set()
-    seen: set[Place] = set()
+    return tuple(sorted({name for node in _reached(module, name) for name in _raised(node)}))
+
+
+@cache
+def _reached(module: str, name: str) -> tuple[ast.AST, ...]:
+    """A definition, and all that it uses."""
+    seen: dict[Place, ast.AST] = {}
     ahead = [(module, name)]
     definitions = _definitions()
     while ahead:
         place = ahead.pop()
         if place in seen or place not in definitions:
             continue
-        seen.add(place)
         node, imported = definitions[place]
-        found.update(_raised(node))
+        seen[place] = node
         ahead += _used(node, place[0], imported)
-    return tuple(sorted(found))
+    return tuple(seen.values())
 
 
 def is_modelled(call: type[Call]) -> bool:
@@ -103,6 +123,8 @@ def _used(node: ast.AST, module: str, imported: dict[str, Place]) -> list[Place]
     places: list[Place] = []
     own = {each.arg for each in ast.walk(node) if isinstance(each, ast.arg)}
     for each in ast.walk(node):
+        if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute):
+            places += _INDIRECT.get(each.func.attr, ())
         if isinstance(each, ast.Name) and each.id not in own:
             places.append(imported.get(each.id, (module, each.id)))
         elif isinstance(each, ast.Attribute):
@@ -114,12 +136,40 @@ def _used(node: ast.AST, module: str, imported: dict[str, Place]) -> list[Place]
     return places
 
 
-def _raised(node: ast.AST) -> Iterator[str]:
+def _made(node: ast.AST, name: str) -> Iterator[ast.expr]:
+    """The first arguments of what is made by this name."""
     for each in ast.walk(node):
-        if not isinstance(each, ast.Call) or not isinstance(each.func, ast.Name):
-            continue
-        if each.func.id == "SyscallError":
-            for argument in each.args:
-                for word in ast.walk(argument):
-                    if isinstance(word, ast.Name) and hasattr(errno, word.id):
-                        yield word.id
+        if isinstance(each, ast.Call) and isinstance(each.func, ast.Name) and each.func.id == name:
+            yield each.args[0]
+
+
+def _raised(node: ast.AST) -> Iterator[str]:
+    for argument in _made(node, "SyscallError"):
+        for word in ast.walk(argument):
+            if isinstance(word, ast.Name) and hasattr(errno, word.id):
+                yield word.id
+            elif isinstance(word, ast.Attribute):
+                yield from _field_values().get(word.attr, ())
+
+
+@cache
+def _field_values() -> dict[str, set[str]]:
+    """The errnos that fields have: those of a table of the model may be raised as `row.field`."""
+    found: dict[str, set[str]] = {}
+    for path in sorted(_PACKAGE.glob("*.py")):
+        for each in ast.walk(ast.parse(path.read_text())):
+            if isinstance(each, ast.keyword):
+                name, value = each.arg or "", each.value
+            elif isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name):
+                name, value = each.target.id, each.value
+            else:
+                continue
+            if isinstance(value, ast.Name) and hasattr(errno, value.id):
+                found.setdefault(name, set()).add(value.id)
+    return found
+
+
+def _ends(node: ast.AST) -> Iterator[str]:
+    for argument in _made(node, "Unmodelled"):
+        parts = argument.values if isinstance(argument, ast.JoinedStr) else [argument]
+        yield "".join(str(p.value) if isinstance(p, ast.Constant) else "..." for p in parts)

@@ -208,7 +208,7 @@ def _move_range(space: AddressSpace, start: int, length: int, flags: int, new_ad
         if alone:
             # mm/mremap.c: remap_move(): the ineligible first VMA has moved
             raise SyscallError(EFAULT)
-        if not _multi_allowed(space, vma):
+        if not multi_allowed(space, vma):
             if result is not None:
                 raise SyscallError(EFAULT)  # mm/mremap.c: remap_move(): a later VMA is ineligible
             if vma.end < end and MULTI_VMA_FIRST_ABORTS in space.changes:
@@ -231,7 +231,7 @@ def _move_range(space: AddressSpace, start: int, length: int, flags: int, new_ad
     return result
 
 
-def _multi_allowed(space: AddressSpace, vma: Vma) -> bool:
+def multi_allowed(space: AddressSpace, vma: Vma) -> bool:
     """It may be one of several: not uffd-armed, no file whose handler might disregard MREMAP_FIXED
     (mm/mremap.c: vma_multi_allowed())."""
     if vma.flags & VM_UFFD:

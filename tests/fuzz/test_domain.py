@@ -15,7 +15,7 @@ from fuzz.compare import first_divergence
 from fuzz.domain import EVERYTHING, GROUPS, RULES, Verdict, cell
 from fuzz.kinds import BACKINGS, STATES, UNMAPPABLE, Sample, backing, states
 from fuzz.probe import examine
-from fuzz.refusals import is_modelled
+from fuzz.refusals import all_limits, is_modelled
 from fuzz.samples import CALL_SAMPLES, CallSample, sample_calls
 from fuzz.triage import explanation, load_known, signature
 from fuzz.worker import initial_layout
@@ -128,6 +128,10 @@ def test_contents_and_residency_are_compared_where_said(
     assert opaque == (said.verdict("contents") is Verdict.UNMODELLED)
     absent = any(vma.file and not vma.anonymous and not vma.file.inode.resident for vma in vmas)
     assert (absent or opaque) == (said.verdict("residency") is Verdict.UNMODELLED)
+
+
+def test_every_end_of_the_model_has_its_reason() -> None:
+    assert set(domain.ENDS) == set(all_limits())
 
 
 def test_the_file_is_fresh() -> None:
