@@ -158,6 +158,7 @@ def _field_values() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for path in sorted(_PACKAGE.glob("*.py")):
         for each in ast.walk(ast.parse(path.read_text())):
+            value: ast.expr | None
             if isinstance(each, ast.keyword):
                 name, value = each.arg or "", each.value
             elif isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name):
