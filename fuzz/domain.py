@@ -68,8 +68,19 @@ class Rule:
         )
 
 
+_LEAK: Final = (
+    "kernels up to 7.3.4 lose huge pages of the whole machine until it is booted again, so that it is never run; with"
+    " MAP_NORESERVE it is exact"
+)
 #: All that is not exact. The first rule that covers a cell counts.
 RULES: Final[tuple[Rule, ...]] = (
+    Rule(
+        ("hugetlb anonymous", "hugetlb private"),
+        ("mremap: move",),
+        EVERYTHING,
+        Verdict.UNMODELLED,
+        _LEAK,
+    ),
     Rule(
         ("sysfs *", "iouring", "perf *", "bpf *", "bpf_ring *", "packet *", "tcp *"),
         ("*",),
@@ -102,16 +113,14 @@ ENDS: Final = {
     "huge pages of 1 GiB": "the pool has to be made while the machine boots",
     "huge pages that others may use too": "the pool is the whole machine's, and vmadiff may not enlarge it",
     "more huge pages than a program may count on": "the pool is the whole machine's; vmadiff takes a share of it",
-    "moving a part of a private hugetlb mapping leaks reserved huge pages": "kernels up to 7.3.4 lose huge pages of the"
-    " whole machine; it is never run while fuzzing",
+    "moving a private hugetlb mapping with a reservation, which may leak": _LEAK,
     "the user's other processes share the allowance for perf buffers": "it is counted per user, over all processes",
     "MADV_HWPOISON or MADV_SOFT_OFFLINE with CAP_SYS_ADMIN": "it takes memory away from the machine; it is never run",
     "MADV_PAGEOUT of memory that is swapped out": "what is swapped out depends on the whole machine's memory",
     "MADV_COLLAPSE where huge pages are enabled": "whether there is a free huge page depends on the whole machine",
     "transparent huge pages": "a program may enable them (prctl); whether a fault then finds one depends on the whole"
     " machine",
-    "a write that the kernel never finishes: a registration that is gone protects it": "the executor would be lost;"
-    " kernels before 7.3",
+    "populating pages that fault for ever": "the executor would be lost; kernels before 7.3",
     "which page tables there are": "when the kernel frees one is not observed, and mincore(2) of hugetlb memory tells",
     "whether a page of a file system can be moved": "that is the file system's, and depends on what it writes back",
     "on which of several nodes a page is": "the kernel places pages by what is free on each node",
