@@ -80,9 +80,14 @@ def mount(kind: str, images: Callable[[], Path]) -> int:
     try:
         if kind in _IMAGES:
             return _mount_image(kind, images())
-        return _mount_memory(kind) if not os.geteuid() else _mount_as_user(kind)
+        return _mount_memory(kind)
     except OSError as error:
-        raise VolumeError(f"mounting it: {error.strerror}") from None
+        if error.errno != EPERM or kind in _IMAGES:
+            raise VolumeError(f"mounting it: {error.strerror}") from None
+    try:
+        return _mount_as_user(kind)
+    except OSError as error:
+        raise VolumeError(f"mounting it in a user namespace: {error.strerror}") from None
 
 
 def _syscall(number: int, *arguments: int | bytes) -> int:
