@@ -215,4 +215,5 @@ FD_NAMES: Final = {
     "bpf_ring": 38,
     "tcp": 39,
     "unix": 40,
+    "xdp": 41,
 }

@@ -231,7 +231,8 @@ IDENT_TCP: Final = 18
 IDENT_PACKET: Final = 19
 IDENT_SHM0: Final = 20
 IDENT_SHM1: Final = 21
-LAST_FIXED_IDENT: Final = IDENT_SHM1
+IDENT_XDP: Final = 22
+LAST_FIXED_IDENT: Final = IDENT_XDP
 #: The SysV segments: how many, and their size (bytes).
 SEGMENTS: Final = 2
 SEGMENT_SIZE: Final = 16 * PAGE

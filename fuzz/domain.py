@@ -82,7 +82,7 @@ RULES: Final[tuple[Rule, ...]] = (
         _LEAK,
     ),
     Rule(
-        ("sysfs *", "iouring", "perf *", "bpf *", "bpf_ring *", "packet *", "tcp *"),
+        ("sysfs *", "iouring", "perf *", "bpf *", "bpf_ring *", "packet *", "xdp *", "tcp *"),
         ("*",),
         ("contents", "residency"),
         Verdict.UNMODELLED,

@@ -93,6 +93,8 @@ BACKINGS: Final[tuple[Sample, ...]] = (
     _shared("bpf_ring", "bpf_ring", "PROT_READ"),
     _private("packet", "packet"),
     _shared("packet", "packet"),
+    _mapped("xdp private", _RW, "MAP_PRIVATE|MAP_FIXED", "xdp", pages=2),
+    _mapped("xdp shared", _RW, "MAP_SHARED|MAP_FIXED", "xdp", pages=2),
     _private("tcp", "tcp", "PROT_READ"),
     _shared("tcp", "tcp", "PROT_READ"),
     Sample("SysV shared", "shmat(0, {at}, SHM_REMAP)\n"),

@@ -1409,8 +1409,8 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         "model/madvise.py",
         (
             "ramfs-punches-holes",
-            "    if vma.file.own_area:",
-            "    if vma.file.zero:",
+            "    if vma.file.own_area or vma.is_secret:",
+            "    if vma.file.zero or vma.is_secret:",
             "ramfs cannot punch holes",
         ),
     ),

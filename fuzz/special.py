@@ -64,6 +64,7 @@ SHAPES: Final = {
     "bpf": Shape((1, 2, 3, 4), offsets=(0, 0, 1, 2, 4, 5)),
     "bpf_ring": Shape((1, 1, 1, 2, 3, 4), (_RW, PROT_READ, PROT_READ), offsets=(0, 0, 0, 1, 2, 7)),
     "packet": Shape((4, 4, 4, 4, 4, 3), types=_ANY_TYPE),
+    "xdp": Shape((1, 1, 2, 2, 3), types=_ANY_TYPE),
     "tcp": Shape((1, 2, 3), (PROT_READ, PROT_READ, PROT_READ, PROT_NONE, _RW), _ANY_TYPE),
     "unix": Shape((1, 2)),
 }
@@ -201,5 +202,22 @@ def mix_attaches(aim: Aim) -> Steps:
     yield Shmdt(aim.pick((at, at, other)))
 
 
-LAYING: Final = (lay_special, lay_special, split_segment, mix_attaches)
+def map_twice(aim: Aim) -> Steps:
+    """Two mappings of one special object; the first is perhaps written to, or unmapped before the second."""
+    first = map_special(aim, aim.low_page())
+    if first is None:
+        return
+    name = next(name for name in SHAPES if aim.descriptor(name) == first.fd)
+    value = yield first
+    if aim.chance(0.3):
+        yield Touch(max(value, 0), min(4, first.length // PAGE), ACCESS_WRITE)
+    if aim.chance(0.2):
+        yield Munmap(max(value, 0), first.length)
+    second = map_special(aim, aim.away(first.length), (name,))
+    if second:
+        value = yield second
+        yield Touch(max(value, 0), min(4, second.length // PAGE), aim.access())
+
+
+LAYING: Final = (lay_special, lay_special, split_segment, mix_attaches, map_twice)
 DRAWS: Final = (attach_anywhere, detach)

@@ -18,16 +18,18 @@ from abi.wire import (
     IDENT_PACKET,
     IDENT_SECRETMEM,
     IDENT_TCP,
+    IDENT_XDP,
     SEGMENT_SIZE,
 )
 
 #: Sizes (bytes): of the secret memory; of each of the two regions of an io_uring; of a bpf array; of a bpf ring buffer
-#: as it is mapped: two pages of positions, its data twice; of a packet socket's ring.
+#: as it is mapped: two pages of positions, its data twice; of a packet socket's ring; of an XDP socket's.
 SECRET_SIZE: Final = 64 * PAGE
 RING_SIZE: Final = 2 * PAGE
 ARRAY_SIZE: Final = 8 * PAGE
 BPF_RING_SIZE: Final = (2 + 2 * 4) * PAGE
 PACKET_SIZE: Final = 4 * PAGE
+XDP_SIZE: Final = 2 * PAGE
 
 _RING_ENTRIES: Final = RING_SIZE // 64  # of 64 bytes each; the other region is then as large
 _NR_PERF_EVENT_OPEN: Final = 298
@@ -45,6 +47,10 @@ _PERF_EXCLUDE_KERNEL: Final = 1 << 5 | 1 << 6
 _PERF_FLAG_FD_CLOEXEC: Final = 8
 _SOL_PACKET: Final = 263
 _PACKET_RX_RING: Final = 5
+_AF_XDP: Final = 44
+_SOL_XDP: Final = 283
+_XDP_RX_RING: Final = 2
+_XDP_ENTRIES: Final = 256
 _IPC_PRIVATE: Final = 0
 _IPC_RMID: Final = 0
 _SEGMENT_MODE: Final = 0o777
@@ -154,6 +160,13 @@ def _packet() -> int:
         return one.detach()
 
 
+def _xdp() -> int:
+    """An XDP socket that is bound to no device, with a ring for what it receives."""
+    with socket.socket(_AF_XDP, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0) as one:
+        one.setsockopt(_SOL_XDP, _XDP_RX_RING, _XDP_ENTRIES)
+        return one.detach()
+
+
 def _stream(family: socket.AddressFamily) -> int:
     return socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC).detach()
 
@@ -170,6 +183,7 @@ SPECIAL: Final = (
         "bpf_ring", IDENT_ANON_INODE, "bpf_ring", BPF_RING_SIZE, _bpf_ring, shared_only=True
     ),
     Special("packet", IDENT_PACKET, "packet", PACKET_SIZE, _packet),
+    Special("xdp", IDENT_XDP, "xdp", XDP_SIZE, _xdp),
     Special("tcp", IDENT_TCP, "tcp", 0, lambda: _stream(socket.AF_INET)),
     Special("unix", 0, "socket", 0, lambda: _stream(socket.AF_UNIX)),
 )  # fmt: skip

@@ -4,7 +4,7 @@ then find of its VMAs. What an ordinary file system maps has no row.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from errno import EAGAIN, EFAULT, EINVAL, ENODEV, ENOMEM, EOPNOTSUPP, EPERM
+from errno import EAGAIN, EFAULT, EINVAL, ENODEV, ENOMEM, EPERM
 from typing import Final
 
 from abi.consts import PAGE_SHIFT, RLIMIT_MEMLOCK
@@ -48,7 +48,7 @@ class Kind:
     one that mremap() does not know. has_close: a merge removes no VMA of it (vm_ops->close). whole: none is cut
     (vm_ops->may_split). faults: a page that is not there comes when it is used. secret: the kernel gets at its pages
     for nobody (get_user_pages()), be it for populating or ptrace. read_only_data: of a shared mapping only the
-    first page can be written to. hole: the errno of punching one.
+    first page can be written to. regular: it is a regular file, which may have holes.
     """
 
     mmap: Callable[[AddressSpace, Vma], int] | None = None
@@ -59,7 +59,7 @@ class Kind:
     faults: Callable[[AddressSpace], bool] = lambda space: False
     secret: bool = False
     read_only_data: bool = False
-    hole: int = ENODEV
+    regular: bool = False
 
 
 def _pages(vma: Vma) -> int:
@@ -171,6 +171,15 @@ def _packet(space: AddressSpace, vma: Vma) -> int:
     return _pages(vma)
 
 
+def _xdp(space: AddressSpace, vma: Vma) -> int:
+    """net/xdp/xsk.c: xsk_mmap()"""
+    assert vma.file is not None
+    if vma.pgoff or _pages(vma) > vma.file.pages:
+        raise SyscallError(EINVAL)  # net/xdp/xsk.c: xsk_mmap(): no such ring, or beyond its end
+    vma.flags |= VM_DONTEXPAND | VM_DONTDUMP | VM_MIXEDMAP
+    return _pages(vma)
+
+
 def _tcp(space: AddressSpace, vma: Vma) -> int:
     """net/ipv4/tcp.c: tcp_mmap(), for TCP_ZEROCOPY_RECEIVE"""
     if vma.flags & (VM_WRITE | VM_EXEC):
@@ -186,7 +195,7 @@ def _socket(space: AddressSpace, vma: Vma) -> int:
 
 #: By `abi.environment.Object.fs`.
 KINDS: Final[dict[str, Kind]] = {
-    "secretmem": Kind(_secretmem, faults=lambda space: True, secret=True, hole=EOPNOTSUPP),
+    "secretmem": Kind(_secretmem, faults=lambda space: True, secret=True, regular=True),
     "iouring": Kind(_iouring, _iouring_area, own_area=True),
     "perf": Kind(
         _perf,
@@ -203,7 +212,8 @@ KINDS: Final[dict[str, Kind]] = {
     ),
     "bpf_ring": Kind(_bpf_ring, own_area=True, has_close=True),
     "packet": Kind(_packet, has_close=True),
+    "xdp": Kind(_xdp),
     "tcp": Kind(_tcp),
     "socket": Kind(_socket),
-    "sysv": Kind(own_area=True, has_close=True, faults=lambda space: True),
+    "sysv": Kind(own_area=True, has_close=True, faults=lambda space: True, regular=True),
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from errno import EACCES, EAGAIN, EBADF, EFBIG, EINVAL, ENOMEM, EOPNOTSUPP, EPERM, ETIME
+from errno import EACCES, EAGAIN, EBADF, EFBIG, EINVAL, ENODEV, ENOMEM, EOPNOTSUPP, EPERM, ETIME
 from typing import Final
 
 from abi.calls import Madvise, signed32
@@ -267,12 +267,13 @@ def _remove(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     if offset >> 63:
         raise SyscallError(EINVAL)  # fs/open.c: vfs_fallocate(): a negative offset
     kind = vma.file.kind
-    if kind and kind.mmap:
-        raise SyscallError(kind.hole)  # fs/open.c: vfs_fallocate(): it has no holes
+    if kind and not kind.regular:
+        raise SyscallError(ENODEV)  # fs/open.c: vfs_fallocate(): not a regular file
     if offset + (end - start) > inode.max_bytes:
         raise SyscallError(EFBIG)  # fs/open.c: vfs_fallocate(): beyond the largest file
-    if vma.file.own_area:
-        raise SyscallError(EOPNOTSUPP)  # fs/open.c: vfs_fallocate(): ramfs cannot punch holes
+    if vma.file.own_area or vma.is_secret:
+        # fs/open.c: vfs_fallocate(): ramfs and secret memory have no holes
+        raise SyscallError(EOPNOTSUPP)
     if inode.huge:
         hugetlb.punch(space, inode, offset, end - start)
         return

@@ -34,6 +34,7 @@ from abi.wire import (
     IDENT_SYSFS,
     IDENT_TCP,
     IDENT_TMPFS,
+    IDENT_XDP,
     IDENT_XFS,
     SEGMENT_SIZE,
 )
@@ -107,6 +108,7 @@ OBJECTS: Final = (
     _special("bpf", IDENT_ANON_INODE, "bpf", 8),
     _special("bpf_ring", IDENT_ANON_INODE, "bpf_ring", 10),
     _special("packet", IDENT_PACKET, "packet", 4, shared_only=False),
+    _special("xdp", IDENT_XDP, "xdp", 2, shared_only=False),
     _special("tcp", IDENT_TCP, "tcp", shared_only=False),
     _special("unix", 0, "socket", shared_only=False),
 )

@@ -11,6 +11,7 @@
     z         /dev/zero, private, rw-
     e b k     secret memory, shared, rw-; a bpf array, rw-, a packet ring, rw-, from their beginnings
     y c o     a perf buffer; what a TCP socket maps, r--; an io_uring; shared, from their beginnings
+    j         an XDP socket's ring, shared, rw-, from its beginning
     h         a SysV segment, rw-, from its beginning, 16 pages
 
 A capital is the same with an anon_vma: somebody wrote to it. Files are mapped at the offset that is the page's number
@@ -91,8 +92,9 @@ _MAPPED: Final = {
     "k": ("PROT_READ|PROT_WRITE", "MAP_SHARED", "packet"),
     "y": ("PROT_READ|PROT_WRITE", "MAP_SHARED", "perf"),
     "c": ("PROT_READ", "MAP_SHARED", "tcp"),
+    "j": ("PROT_READ|PROT_WRITE", "MAP_SHARED", "xdp"),
 }
-_FROM_BEGINNING: Final = ("-1", "bpf", "packet", "perf", "tcp")
+_FROM_BEGINNING: Final = ("-1", "bpf", "packet", "perf", "tcp", "xdp")
 #: What is done to a run after it was mapped.
 _AFTER: Final = {
     "a": "madvise({at}, {n}p, MADV_RANDOM)",
@@ -119,6 +121,7 @@ _SPECIAL_FILES: Final = {
         ("packet", "k"),
         ("perf", "y"),
         ("tcp", "c"),
+        ("xdp", "j"),
         ("iouring", "o"),
         ("sysv", "h"),
     )

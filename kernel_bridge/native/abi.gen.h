@@ -9,7 +9,7 @@
 #include <linux/types.h>
 #include <linux/userfaultfd.h>
 
-#define ABI_HASH 0x3cd380b8ec6eb591ULL
+#define ABI_HASH 0x60742700302bfebeULL
 
 /* The calls: opcode, name, arguments. Those of the first list are system calls. */
 #define ABI_SYSCALLS(X) \
@@ -170,7 +170,7 @@ enum abi_start {
 #define ABI_SHARED_SIZE 0x400000
 #define ABI_MAX_PROGRAMS 0x1000
 #define ABI_MAX_NEW_IDENTS 0x3e8
-#define ABI_LAST_FIXED_IDENT 0x15
+#define ABI_LAST_FIXED_IDENT 0x16
 #define ABI_SEGMENTS 0x2
 #define ABI_SEGMENT_SIZE 0x10000
 #define ABI_REQUEST_RUN 0x1
@@ -223,6 +223,7 @@ enum abi_start {
 #define ABI_IDENT_PACKET 0x13
 #define ABI_IDENT_SHM0 0x14
 #define ABI_IDENT_SHM1 0x15
+#define ABI_IDENT_XDP 0x16
 #define ABI_FD_DOORBELL 0x0
 #define ABI_FD_DONE 0x1
 #define ABI_FD_MEM 0x2
@@ -305,8 +306,9 @@ enum abi_start {
 #define ABI_FD_OF_BPF_RING 0x26
 #define ABI_FD_OF_TCP 0x27
 #define ABI_FD_OF_UNIX 0x28
+#define ABI_FD_OF_XDP 0x29
 #define ABI_FIRST_OBJECT_FD 0xa
-#define ABI_LAST_OBJECT_FD 0x28
+#define ABI_LAST_OBJECT_FD 0x29
 
 /* VmFlags codes by their bit. */
 #define ABI_CODES "rdwrexshmrmwmemsgdpfloiosrrrdcdelfacnrhtsfwfddsdmmhgnhmgumuwuiursldpgussbtar??"

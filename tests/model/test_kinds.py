@@ -27,6 +27,7 @@ def codes(drawing: Drawing, page: int) -> str:
         ("b", 2, "rd wr sh mr mw ms de dd mm"),
         ("k", 4, "rd wr sh mr mw ms mm"),
         ("c", 2, "rd sh mr ms mm"),
+        ("j", 2, "rd wr sh mr mw ms de dd mm"),
         ("h", 16, "rd wr sh mr mw me ms"),
     ],
 )
@@ -68,7 +69,7 @@ def test_what_moves_alone_only(before: str, calls: str, results: str, after: str
     play(before, calls, results, after)
 
 
-@pytest.mark.parametrize("kind", ["ee", "yyy", "kkkk", "ccc"])
+@pytest.mark.parametrize("kind", ["ee", "yyy", "kkkk", "ccc", "jj"])
 def test_what_has_no_handler_of_its_own_is_one_of_several(kind: str) -> None:
     n = len(kind) + 2
     play(f"w{kind}w", f"mremap(W+0, {n}p, {n}p, {_MOVE}, W+16)", "W+16", "." * 16 + f"w{kind}w")
@@ -107,6 +108,9 @@ MAPPED = {
         "ww", f"mmap(W+0, 1p, {_RW}, {_SHARED}, tcp, 0); mprotect(W+1, 1p, PROT_READ)",
         "EPERM, 0",
         ".r",
+    ),
+    "an XDP socket's ring ends": (
+        ".", f"mmap(W+0, 3p, {_RW}, {_SHARED}, xdp, 0)", "EINVAL", "."
     ),
     "another socket cannot be mapped": (
         "ww", f"mmap(W+0, 1p, {_RW}, {_SHARED}, unix, 0)", "ENODEV", ".w"
@@ -156,6 +160,12 @@ DONE = {
     ),
     "a ring does not grow in place": (
         "kkkk", "mremap(W+0, 4p, 5p, MREMAP_MAYMOVE, NULL)", "ENOMEM", "kkkk"
+    ),
+    "an XDP socket's ring does not grow, but shrinks": (
+        "jj",
+        "mremap(W+0, 2p, 3p, MREMAP_MAYMOVE, NULL); mremap(W+0, 2p, 1p, 0, NULL)",
+        "EFAULT, W+0",
+        "j",
     ),
     "a perf buffer does not grow": (
         "yyy", "mremap(W+0, 3p, 5p, MREMAP_MAYMOVE, NULL)", "EFAULT", "yyy"
