@@ -60,6 +60,8 @@ _COSTLY_SHARE: Final = 0.1
 #: How often a wild address is an edge of one of the executor's own VMAs.
 _FOREIGN_SHARE: Final = 0.02
 _VM_WRITE: Final = 2
+#: The mappings of a fill, which are there to be counted.
+_VM_FILLER: Final = 1 << 60
 _VM_HUGETLB: Final = 0x400000
 #: Huge pages of the window that are aimed at.
 _HUGE_PAGES: Final = 8
@@ -186,7 +188,9 @@ class Aim:
             vmas = self._vmas = [
                 vma
                 for vma in self.run.space.vmas
-                if low <= (start := vma.start) < top and start not in kept
+                if low <= (start := vma.start) < top
+                and start not in kept
+                and not vma.flags & _VM_FILLER
             ]
         return vmas
 
