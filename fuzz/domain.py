@@ -68,19 +68,8 @@ class Rule:
         )
 
 
-_LEAK: Final = (
-    "kernels up to 7.3.4 lose huge pages of the whole machine until it is booted again, so that it is never run; with"
-    " MAP_NORESERVE it is exact"
-)
 #: All that is not exact. The first rule that covers a cell counts.
 RULES: Final[tuple[Rule, ...]] = (
-    Rule(
-        ("hugetlb anonymous", "hugetlb private"),
-        ("mremap: move",),
-        EVERYTHING,
-        Verdict.UNMODELLED,
-        _LEAK,
-    ),
     Rule(
         ("sysfs *", "iouring", "perf *", "bpf *", "bpf_ring *", "packet *", "xdp *", "tcp *"),
         ("*",),
@@ -113,7 +102,8 @@ ENDS: Final = {
     "huge pages of 1 GiB": "the pool has to be made while the machine boots",
     "huge pages that others may use too": "the pool is the whole machine's, and vmadiff may not enlarge it",
     "more huge pages than a program may count on": "the pool is the whole machine's; vmadiff takes a share of it",
-    "moving a private hugetlb mapping with a reservation, which may leak": _LEAK,
+    "moving a private hugetlb mapping with a reservation, which may leak": "kernels up to 7.3.4 lose huge pages of the"
+    " whole machine until it is booted again; it is never run, and exact with MAP_NORESERVE",
     "the user's other processes share the allowance for perf buffers": "it is counted per user, over all processes",
     "MADV_HWPOISON or MADV_SOFT_OFFLINE with CAP_SYS_ADMIN": "it takes memory away from the machine; it is never run",
     "MADV_PAGEOUT of memory that is swapped out": "what is swapped out depends on the whole machine's memory",
