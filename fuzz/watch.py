@@ -55,6 +55,8 @@ _MISSING: Final = UFFDIO_REGISTER_MODE_MISSING
 _WP: Final = UFFDIO_REGISTER_MODE_WP
 _MINOR: Final = UFFDIO_REGISTER_MODE_MINOR
 _VM_UFFD_WP: Final = 0x1000
+#: No more is write-protected at once (bytes).
+_MUCH: Final = 1024 * PAGE
 _REPORTING: Final = FD_NAMES["uffd2"]
 _MODES: Final = (_MISSING, _MISSING, _WP, _MISSING | _WP, _MINOR)
 _DROPPING: Final = (MADV_DONTNEED, MADV_DONTNEED, MADV_FREE, MADV_REMOVE, MADV_PAGEOUT)
@@ -74,7 +76,7 @@ def writeprotect(aim: Aim) -> UffdWriteprotect:
         return UffdWriteprotect(aim.uffd(), *aim.span(), mode)
     vma = aim.pick(registered)
     start = vma.start if aim.chance(0.5) else aim.inside(vma)
-    length = vma.end - start if aim.chance(0.4) else min(aim.small(), vma.end - start)
+    length = min(vma.end - start, _MUCH if aim.chance(0.4) else aim.small())
     return UffdWriteprotect(aim.uffd(), start, length, mode)
 
 
@@ -100,7 +102,10 @@ def protect_pages(aim: Aim) -> Steps:
         yield Touch(at + aim.below(2) * PAGE, 1 + aim.below(pages), aim.access())
     if not early:
         yield UffdRegister(uffd, at, length, mode)
-    yield UffdWriteprotect(uffd, at, length, UFFDIO_WRITEPROTECT_MODE_WP)
+    if aim.chance(0.15):
+        yield Madvise(at, PAGE, MADV_GUARD_INSTALL)
+    other = aim.uffd() if aim.chance(0.25) else uffd
+    yield UffdWriteprotect(other, at, length, UFFDIO_WRITEPROTECT_MODE_WP)
     for _ in range(aim.pick((1, 1, 2, 3))):
         draw = aim.random()
         start = at + aim.below(length // PAGE) * PAGE
