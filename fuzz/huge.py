@@ -1,15 +1,28 @@
-"""Recipes for hugetlb: huge pages at their boundaries in the window, with small pages around them, and what is done to
-both at once. Like all recipes they know nothing of what a call should return.
+"""Recipes for huge pages, mostly of hugetlb: at their boundaries in the window, with small pages around them, and what
+is done to both at once. Like all recipes they know nothing of what a call should return.
 """
 
 from typing import Final
 
-from abi.calls import Call, Madvise, Mmap, Mprotect, Mremap, Munmap, Touch, UffdRegister
+from abi.calls import (
+    Call,
+    Madvise,
+    Mincore,
+    Mmap,
+    Mprotect,
+    Mremap,
+    Munmap,
+    Prctl,
+    Touch,
+    UffdRegister,
+)
 from abi.consts import (
+    ACCESS_WRITE,
     MADV_DODUMP,
     MADV_DONTDUMP,
     MADV_DONTNEED,
     MADV_DONTNEED_LOCKED,
+    MADV_HUGEPAGE,
     MADV_POPULATE_READ,
     MADV_POPULATE_WRITE,
     MADV_RANDOM,
@@ -30,6 +43,7 @@ from abi.consts import (
     MREMAP_MAYMOVE,
     PAGE,
     PMD_SIZE,
+    PR_SET_THP_DISABLE,
     PROT_NONE,
     PROT_READ,
     PROT_WRITE,
@@ -154,6 +168,20 @@ def _move(aim: Aim, start: int, length: int) -> Mremap:
     return Mremap(start, length, length, flags, target)
 
 
+def lay_thp(aim: Aim) -> Steps:
+    """Memory that may have transparent huge pages, which the program puts on first, written to and cut or moved."""
+    yield Prctl(PR_SET_THP_DISABLE, 0, 0)
+    at = aim.huge_page() + aim.pick((0, 0, 0, 8, -8)) * PAGE
+    length = aim.pick((512, 512, 520, 1024, 1032)) * PAGE
+    yield Mmap(at, length, _RW, _ANON | MAP_FIXED, -1, 0)
+    yield Madvise(at, length, MADV_HUGEPAGE)
+    yield Touch(at + aim.below(length // PAGE) * PAGE, 1, ACCESS_WRITE)
+    if aim.chance(0.3):
+        yield Mincore(at, length)
+    else:
+        yield use_huge(aim, at, length)
+
+
 #: As likely as they are frequent, among the openings and the sequels.
-LAYING: Final = (lay_huge,)
+LAYING: Final = (lay_huge, lay_thp)
 USING: Final = (ask_huge,)

@@ -82,6 +82,21 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
     ),
     *_in(
+        "model/thp.py",
+        (
+            "thp-of-one-page",
+            "range(first, first + _PAGES)",
+            "range(page, page + 1)",
+            "a write to advised memory takes a whole huge page",
+        ),
+        (
+            "thp-beyond-its-mapping",
+            "if not vma.start <= block <= vma.end - PMD_SIZE:",
+            "if not vma.start <= block:",
+            "a huge page lies within its mapping",
+        ),
+    ),
+    *_in(
         "model/placement.py",
         (
             "huge-hint-rounded-down",

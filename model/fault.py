@@ -10,7 +10,6 @@ from abi.calls import Touch
 from abi.consts import (
     PAGE,
     PAGE_SHIFT,
-    PMD_SIZE,
     RLIMIT_STACK,
     TOUCH_ENDLESS,
     TOUCH_OK,
@@ -20,20 +19,18 @@ from abi.consts import (
     WORD,
 )
 from abi.trace import written_tag
-from model import hugetlb
+from model import hugetlb, thp
 from model.errors import SyscallError, Unmodelled
 from model.flags import (
     VM_ACCESS,
     VM_DONTEXPAND,
     VM_GROWSDOWN,
-    VM_HUGEPAGE,
     VM_HUGETLB,
     VM_IGNORE_MERGE,
     VM_IO,
     VM_LOCKED,
     VM_LOCKONFAULT,
     VM_MAYREAD,
-    VM_NOHUGEPAGE,
     VM_PFNMAP,
     VM_PKEY_EXEC_ONLY,
     VM_SHARED,
@@ -55,8 +52,6 @@ from model.space import (
     PTE_WP,
     PTE_WRITABLE,
     PTE_ZERO,
-    THP_DISABLED,
-    THP_ENABLED,
     AddressSpace,
 )
 from model.vma import Vma
@@ -141,29 +136,13 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
         return TOUCH_OK
     if vma.anonymous:
         if vma.flags & VM_UFFD_MISSING:
+            thp.note_range(space, page << PAGE_SHIFT, page + 1 << PAGE_SHIFT)
             return TOUCH_SIGBUS
-        _refuse_huge(space, vma, page)
+        if thp.take_huge(space, vma, page, write=write):
+            return TOUCH_OK
         space.ptes[page] = PTE_ANON if write else PTE_ANON | PTE_ZERO
         return TOUCH_OK
     return _fault_file(space, vma, page, write=write, cow=private_write)
-
-
-def holds_huge(vma: Vma) -> bool:
-    """It has room for a huge page at its place (include/linux/huge_mm.h: thp_vma_suitable_order())."""
-    return (vma.start + PMD_SIZE - 1 & -PMD_SIZE) + PMD_SIZE <= vma.end
-
-
-def _refuse_huge(space: AddressSpace, vma: Vma, page: int) -> None:
-    """Where the program has enabled huge pages, some faults take one (mm/memory.c: create_huge_pmd())."""
-    if space.thp_disabled == THP_DISABLED or vma.flags & VM_NOHUGEPAGE or not holds_huge(vma):
-        return
-    config = space.environment.config
-    always = space.thp_disabled == THP_ENABLED and "THP_ALWAYS" in config
-    block = page << PAGE_SHIFT & -PMD_SIZE
-    if not vma.start <= block <= vma.end - PMD_SIZE or "THP_NEVER" in config:
-        return
-    if always or vma.flags & VM_HUGEPAGE:
-        raise Unmodelled("transparent huge pages")
 
 
 def _fault_present(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:

@@ -41,7 +41,7 @@ from abi.consts import (
 )
 from model import hugetlb
 from model.errors import SyscallError, Unmodelled
-from model.fault import holds_huge, is_reachable, populate_strictly, prepare_anon_vma
+from model.fault import is_reachable, populate_strictly, prepare_anon_vma
 from model.flags import (
     VM_DONTCOPY,
     VM_DONTDUMP,
@@ -89,6 +89,7 @@ from model.space import (
     AddressSpace,
     refuse_filler,
 )
+from model.thp import holds_huge
 from model.vma import Vma
 
 Effect = Callable[[AddressSpace, Vma, int, int], None]
@@ -371,6 +372,8 @@ def _reclaim_anonymous(space: AddressSpace, vma: Vma, start: int, end: int) -> N
         if held & PTE_KIND != PTE_ANON or held & PTE_ZERO:
             continue
         if held & PTE_LAZY or vma.flags & VM_DROPPABLE:
+            if space.took_huge:
+                raise Unmodelled("MADV_PAGEOUT of what may be a transparent huge page")
             del space.ptes[page]
         else:
             _check_swap(space)

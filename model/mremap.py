@@ -28,7 +28,7 @@ from abi.consts import (
     UFFD_EVENT_REMAP,
     WORD,
 )
-from model import hugetlb
+from model import hugetlb, thp
 from model.errors import SyscallError
 from model.fault import populate
 from model.flags import (
@@ -352,6 +352,8 @@ def _move_vma(
     new, vma = _copy_vma(space, vma, addr, new_len, new_addr, keep_source=dontunmap)
     forgets = new.uffd not in (0, EVENT_UFFD)
     space.move_ptes(addr, addr + old_len, new_addr, unprotect=forgets)
+    if space.tables is not None:
+        thp.note_range(space, new_addr, new_addr + new_len)
     if forgets:
         new.flags &= ~VM_UFFD
         new.uffd = 0

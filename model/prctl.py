@@ -12,6 +12,7 @@ from abi.consts import (
     PR_SET_THP_DISABLE,
     PR_THP_DISABLE_EXCEPT_ADVISED,
 )
+from model import thp
 from model.errors import SyscallError, Unmodelled
 from model.flags import VM_EXEC, VM_MERGEABLE, VM_WRITE
 from model.madvise import KSM_LEAVES
@@ -51,6 +52,8 @@ def _set_thp_disable(space: AddressSpace, disable: int, flags: int) -> None:
         space.thp_disabled = THP_ENABLED
     else:
         space.thp_disabled = THP_ADVISED_ONLY if flags else THP_DISABLED
+    if space.thp_disabled != THP_DISABLED:
+        thp.enable(space)
 
 
 def _set_memory_merge(space: AddressSpace, enable: int, reserved: int) -> None:

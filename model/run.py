@@ -89,6 +89,7 @@ from model.rlimit import setrlimit
 from model.set_vma_name import set_vma_name
 from model.shm import shmat, shmdt
 from model.space import AddressSpace
+from model.thp import note_tables
 from model.uffd import uffd_register, uffd_unregister, uffd_writeprotect
 from model.vma import File, Inode, Vma
 
@@ -202,6 +203,7 @@ class Run:
         except SyscallError as error:
             value = -error.errno
         space.clock += 1
+        note_tables(space)
         layout = space.layout()
         place = len(parts)
         parts.append(b"")

@@ -92,6 +92,8 @@ class AddressSpace:
     fillers: how many mappings the VMA with VM_FILLER stands for; filled: there was one, once.
     def_flags: VM_* that every new mapping gets (mm->def_flags). limits: soft limits by RLIMIT_* (bytes); a new dict
     whenever one changes, as `brk` is a new value.
+    had_ptes: there were page table entries; tables: blocks of 2 MiB in which there may be page tables, None if that is
+    not known; took_huge: a fault took a transparent huge page.
     thp_disabled, merge_any, mdwe: what PR_SET_THP_DISABLE, PR_SET_MEMORY_MERGE and PR_SET_MDWE have set.
     """
 
@@ -107,6 +109,7 @@ class AddressSpace:
         "files",
         "filled",
         "fillers",
+        "had_ptes",
         "limits",
         "locked_vm",
         "mdwe",
@@ -116,7 +119,9 @@ class AddressSpace:
         "ptes",
         "segments",
         "starts",
+        "tables",
         "thp_disabled",
+        "took_huge",
         "total_vm",
         "uffds",
         "vmas",
@@ -150,6 +155,9 @@ class AddressSpace:
         self.next_ident = 0
         self.own_dropped = False
         self.thp_disabled = THP_DISABLED
+        self.tables: set[int] | None = None
+        self.had_ptes = False
+        self.took_huge = False
         self.merge_any = False
         self.mdwe = 0
         self.write_protected = False
@@ -179,6 +187,9 @@ class AddressSpace:
         new.next_ident = self.next_ident
         new.own_dropped = self.own_dropped
         new.thp_disabled = self.thp_disabled
+        new.tables = None if self.tables is None else self.tables.copy()
+        new.had_ptes = self.had_ptes
+        new.took_huge = self.took_huge
         new.merge_any = self.merge_any
         new.mdwe = self.mdwe
         new.write_protected = self.write_protected
