@@ -108,8 +108,11 @@ ENDS: Final = {
     "MADV_HWPOISON or MADV_SOFT_OFFLINE with CAP_SYS_ADMIN": "it takes memory away from the machine; it is never run",
     "MADV_PAGEOUT of memory that is swapped out": "what is swapped out depends on the whole machine's memory",
     "MADV_COLLAPSE where huge pages are enabled": "whether there is a free huge page depends on the whole machine",
-    "transparent huge pages": "a program may enable them (prctl); whether a fault then finds one depends on the whole"
-    " machine",
+    "the huge page of zeros": "a read takes it where a program has enabled huge pages; what splits it shows",
+    "transparent huge pages where there may be page tables": "when the kernel frees a page table is not observed",
+    "transparent huge pages of a special mapping": "files, droppable memory and userfaultfds have rules of their own",
+    "what khugepaged may fill": "it fills places with some pages in them whenever it comes by",
+    "MADV_PAGEOUT of what may be a transparent huge page": "which pages are freed together follows from what was split",
     "populating pages that fault for ever": "the executor would be lost; kernels before 7.3",
     "which page tables there are": "when the kernel frees one is not observed, and mincore(2) of hugetlb memory tells",
     "whether a page of a file system can be moved": "that is the file system's, and depends on what it writes back",
@@ -136,8 +139,8 @@ PINNED: Final = (
     ),
     (
         "when khugepaged makes huge pages, and whether a fault does",
-        "the executor turns huge pages off for itself (PR_SET_THP_DISABLE); a program that turns them on is"
-        " unmodelled where one could be taken",
+        "the executor turns huge pages off for itself (PR_SET_THP_DISABLE); where a program turns them on, a write takes"
+        " one where no page table has been, and what khugepaged may fill is unmodelled",
     ),
     (
         "whether MADV_PAGEOUT finds a page in another processor's queue",
