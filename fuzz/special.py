@@ -124,7 +124,7 @@ def attach_anywhere(aim: Aim) -> Shmat:
 def lay_special(aim: Aim) -> Steps:
     """A special mapping between others, and a move over all of it, one of it alone, or more of it."""
     start = at = aim.low_page()
-    count = aim.pick((1, 2, 2, 3))
+    count = aim.pick((1, 2, 2, 3, 3, 4))
     place = aim.below(count)
     for i in range(count):
         call = map_special(aim, at) if i == place else None
@@ -206,6 +206,7 @@ def map_twice(aim: Aim) -> Steps:
     """Two mappings of one special object; the first is perhaps written to, or unmapped before the second."""
     first = map_special(aim, aim.low_page())
     if first is None:
+        yield Mmap(aim.low_page(), aim.small(), _RW, _ANON | MAP_FIXED, -1, 0)
         return
     name = next(name for name in SHAPES if aim.descriptor(name) == first.fd)
     value = yield first
@@ -219,5 +220,10 @@ def map_twice(aim: Aim) -> Steps:
         yield Touch(max(value, 0), min(4, second.length // PAGE), aim.access())
 
 
-LAYING: Final = (lay_special, lay_special, split_segment, mix_attaches, map_twice)
+def alias(aim: Aim) -> Steps:
+    """One object seen twice."""
+    yield from aim.pick((mix_attaches, map_twice))(aim)
+
+
+LAYING: Final = (lay_special, lay_special, split_segment, alias)
 DRAWS: Final = (attach_anywhere, detach)

@@ -48,7 +48,7 @@ class Kind:
     one that mremap() does not know. has_close: a merge removes no VMA of it (vm_ops->close). whole: none is cut
     (vm_ops->may_split). faults: a page that is not there comes when it is used. secret: the kernel gets at its pages
     for nobody (get_user_pages()), be it for populating or ptrace. read_only_data: of a shared mapping only the
-    first page can be written to. regular: it is a regular file, which may have holes.
+    first page can be written to. regular: it is a regular file. no_ioctl: it knows no ioctl(2) at all.
     """
 
     mmap: Callable[[AddressSpace, Vma], int] | None = None
@@ -60,6 +60,7 @@ class Kind:
     secret: bool = False
     read_only_data: bool = False
     regular: bool = False
+    no_ioctl: bool = False
 
 
 def _pages(vma: Vma) -> int:
@@ -212,7 +213,7 @@ KINDS: Final[dict[str, Kind]] = {
     ),
     "bpf_ring": Kind(_bpf_ring, own_area=True, has_close=True),
     "packet": Kind(_packet, has_close=True),
-    "xdp": Kind(_xdp),
+    "xdp": Kind(_xdp, no_ioctl=True),
     "tcp": Kind(_tcp),
     "socket": Kind(_socket),
     "sysv": Kind(own_area=True, has_close=True, faults=lambda space: True, regular=True),

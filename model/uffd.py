@@ -1,7 +1,7 @@
 """UFFDIO_REGISTER, UFFDIO_UNREGISTER and UFFDIO_WRITEPROTECT of userfaultfds with UFFD_FEATURE_SIGBUS, one of which
 reports events (mm/userfaultfd.c)."""
 
-from errno import EBADF, EBUSY, EINVAL, ENOENT, ENOTTY, EPERM
+from errno import EBADF, EBUSY, EINVAL, ENOENT, ENOTTY, EOPNOTSUPP, EPERM
 from typing import Final
 
 from abi.calls import UffdRegister, UffdUnregister, UffdWriteprotect
@@ -177,7 +177,10 @@ def _protect(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
 def _descriptor(space: AddressSpace, fd: int) -> int:
     """The descriptor, which has to be a userfaultfd."""
     if fd not in space.uffds:
-        raise SyscallError(ENOTTY if fd in space.files else EBADF)  # ioctl(2): not a userfaultfd
+        file = space.files.get(fd)
+        if file and file.kind and file.kind.no_ioctl:
+            raise SyscallError(EOPNOTSUPP)  # net/core/sock.c: sock_no_ioctl()
+        raise SyscallError(ENOTTY if file else EBADF)  # ioctl(2): not a userfaultfd
     return fd
 
 
