@@ -96,12 +96,12 @@ class _Part:
 
     def needs(self, ranges: Sequence[Range]) -> list[Region]:
         """What more has to be mapped before calls about these ranges: what is in them, and their neighbours."""
-        found = []
+        found: dict[int, Region] = {}
         for start, end in ranges:
             for region in self.state.overlapping(start - PAGE, end + PAGE):
-                if region.start not in self.needed and region not in found:
-                    found.append(region)
-        return found
+                if region.start not in self.needed:
+                    found[region.start] = region
+        return list(found.values())
 
     def add(self, step: Step, needs: Sequence[Region]) -> None:
         """Take in a call."""

@@ -33,7 +33,7 @@ class Import:
     spaces: int = 0
     calls: int = 0
     alike: int = 0
-    beyond_limit: int = 0
+    is_cut: bool = False
     strange: int = 0
     figures: Counter[str] = field(default_factory=Counter)
     dropped: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -47,9 +47,10 @@ class Import:
         ]
         extra = (
             (self.alike, "programs left out that are the same as another"),
-            (self.beyond_limit, "programs left out beyond --limit"),
             (self.strange, "lines that are not understood"),
         )
+        if self.is_cut:
+            lines.append("        and more, were it not for --limit")
         lines += [f"{count:>7} {text}" for count, text in extra if count]
         lines += [f"{count:>7} {text}" for text, count in sorted(self.figures.items()) if count]
         if self.dropped:
@@ -81,23 +82,22 @@ def import_strace(
     traced = follow(syscalls)
     made = Import(strange=strange, processes=traced.processes, dropped=traced.dropped)
     made.pids = sorted({space.pid for space in traced.spaces})
+    spaces = [space for space in traced.spaces if pid in (None, space.pid)]
+    made.spaces = len(spaces)
+    made.calls = sum(len(space.steps) for space in spaces)
     seen: set[str] = set()
-    for space in traced.spaces:
-        if pid is not None and space.pid != pid:
-            continue
-        made.spaces += 1
-        made.calls += len(space.steps)
+    for space in spaces:
         at = 0
         for imported in convert(space, geometry, made.figures, most):
+            if len(made.programs) == limit:
+                made.is_cut = True
+                return made
             body = _body(imported, geometry)
             at += imported.traced
             if body in seen:
                 made.alike += 1
                 continue
             seen.add(body)
-            if limit is not None and len(made.programs) >= limit:
-                made.beyond_limit += 1
-                continue
             stem = f"{imported.of or 'process'}-{space.pid}-{len(made.programs) + 1:04}"
             title = f"Calls {at - imported.traced + 1} to {at} of {imported.of or 'a process'} (process {space.pid})"
             head = f"# {title}, from {name}: see strace(1), mmap(2).\n"

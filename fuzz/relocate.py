@@ -40,6 +40,10 @@ class _Area:
         at = max(0, bisect_right(self.traced, address) - 1)
         return self.ours[at] + address - self.traced[at]
 
+    def __contains__(self, address: int) -> bool:
+        """It is not before the first point nor far behind the last."""
+        return self.traced != () and self.traced[0] <= address <= self.traced[-1] + FAR
+
 
 @dataclass(frozen=True, slots=True)
 class Relocation:
@@ -74,7 +78,7 @@ class Relocation:
             area = self.heap
         else:
             area = self.placed if PLACED <= address < self.ceiling else self.low
-        return area if area.traced else None
+        return area if address in area else None
 
 
 def relocation(

@@ -32,9 +32,9 @@ _ERROR: Final = re.compile(r"\s+(E[A-Z0-9]+)\b")
 _OTHER: Final = re.compile(r"\s*(?:---|\+\+\+|>|strace:|\?\?\?\?)")
 _ATTACHED: Final = re.compile(r"strace: Process \d+ attached$")
 _COMMENT: Final = re.compile(r"/\*.*?\*/")
-_TOKEN: Final = re.compile(
-    r'"(?:[^"\\]|\\.)*"|(?<=[\dA-Z])<(?!<)(?:->|[^<>]|<(?:->|[^<>])*>)*>|[][(){},]|[^][(){}<,"]+|.'
-)
+#: A descriptor's annotation; only those of sockets have `->` in them.
+_NOTED: Final = r"(?<=[\dA-Z])<(?!<)(?::\[[^<>]*->[^<>]*\]|[^<>]|<[^<>]*>)*>"
+_TOKEN: Final = re.compile(rf'"(?:[^"\\]|\\.)*"|{_NOTED}|[][(){{}},]|[^][(){{}}<,"]+|.')
 _PLAIN: Final = re.compile(r'[^][(){}<>"]*$')
 
 
@@ -46,7 +46,7 @@ class StraceError(ValueError):
 class Syscall:
     """One system call: who made it (0 where no line says), its arguments as text, and how it ended.
 
-    value: what it returned, None if it never did; error: the name behind -1; note: the annotation (-y) of its result.
+    value: what it returned, None if it never did; error: the name behind -1 ("?": none); note: the annotation (-y).
     """
 
     pid: int
@@ -144,10 +144,17 @@ def _finish(line: _Line) -> Syscall | None:
     if end["unknown"]:
         return Syscall(line.pid, line.name, arguments, None)
     value, rest = _word(end["value"], {}), end["rest"]
-    error = _ERROR.match(rest) if value == -1 else None
+    if value >= 1 << 64:
+        return None
+    error = _ERROR.match(rest) if value < 0 else None
     note = _NOTE.match(rest)
     return Syscall(
-        line.pid, line.name, arguments, value, error[1] if error else "", note[1] if note else ""
+        line.pid,
+        line.name,
+        arguments,
+        value,
+        error[1] if error else "?" * (value < 0),
+        note[1] if note else "",
     )
 
 

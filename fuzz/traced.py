@@ -40,6 +40,7 @@ from abi.calls import (
     UffdRegister,
     UffdUnregister,
     UffdWriteprotect,
+    build,
 )
 from abi.consts import (
     FD_NAMES,
@@ -300,7 +301,7 @@ class _Follower:
         self._put(process, _result(call), kind, True, bool(flags & 1))
 
     def _pair(self, process: _Process, call: Syscall) -> None:
-        listed = next(argument for argument in call.arguments if argument.startswith("["))
+        listed = next((argument for argument in call.arguments if argument.startswith("[")), "")
         for each in items(listed):
             self._put(process, _number(each), "pipe", True, "CLOEXEC" in str(call.arguments))
 
@@ -357,6 +358,10 @@ class _Follower:
         if flags & MAP_ANONYMOUS and flags & MAP_HUGETLB and call.error == "ENOMEM":
             raise Dropped(NO_HUGE_PAGES)
         return [Mmap(addr, length, prot, flags, fd, _number(call.arguments[5]))]
+
+    def _mremap(self, process: _Process, call: Syscall) -> list[Call]:
+        # strace leaves the new address out where the flags do not ask for it.
+        return [build(Mremap, [_number(text) for text in (*call.arguments, "0")[:5]])]
 
     def _madvise(self, process: _Process, call: Syscall) -> list[Call]:
         addr, length, advice = (_number(text) for text in call.arguments[:3])
@@ -441,7 +446,7 @@ class _Follower:
 
     def _unnamed(self, process: _Process, call: Syscall) -> list[Call]:
         """A call that this strace has no name for: mseal(2) by its number."""
-        return [Mseal(*(_number(text) for text in call.arguments[:3]))]
+        return [build(Mseal, [_number(text) for text in call.arguments[:3]])]
 
 
 #: A descriptor that is closed in the executor.
@@ -449,13 +454,11 @@ _CLOSED: Final = 999
 assert _CLOSED not in FD_NAMES.values()
 
 
-def _plain(
-    cls: Callable[..., Call], count: int
-) -> Callable[[_Follower, _Process, Syscall], list[Call]]:
+def _plain(cls: type[Call], count: int) -> Callable[[_Follower, _Process, Syscall], list[Call]]:
     """A call whose arguments are numbers, in our order."""
 
     def say(_follower: _Follower, _process: _Process, call: Syscall) -> list[Call]:
-        return [cls(*(_number(text) for text in call.arguments[:count]))]
+        return [build(cls, [_number(text) for text in call.arguments[:count]])]
 
     return say
 
@@ -478,7 +481,7 @@ _WORDS: Final[dict[str, Callable[[_Follower, _Process, Syscall], list[Call]]]] =
     "munmap": _plain(Munmap, 2),
     "mprotect": _plain(Mprotect, 3),
     "madvise": _Follower._madvise,
-    "mremap": lambda f, p, c: [Mremap(*(_number(t) for t in (*c.arguments[:5], "0")[:5]))],
+    "mremap": _Follower._mremap,
     "mlock": _plain(Mlock, 2),
     "mlock2": _plain(Mlock2, 3),
     "munlock": _plain(Munlock, 2),

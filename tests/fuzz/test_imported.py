@@ -1,5 +1,6 @@
 """From the address spaces of a trace to programs: what is kept, what is made anew, where it goes."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from fuzz.imported import ASSUMED, CUT, LEFT_OUT, PINNED, UNHINTED, Imported, co
 from fuzz.imports import import_strace
 from fuzz.regions import Regions
 from fuzz.relocate import relocation, shorten
-from fuzz.strace import read
+from fuzz.strace import StraceError, read
 from fuzz.traced import follow
 
 TRACES = sorted((Path(__file__).parent / "traces").glob("*.strace"))
@@ -280,7 +281,8 @@ def test_one_process_and_a_limit() -> None:
     whole = import_strace(lines, "x", G)
     some = import_strace(lines, "x", G, limit=2)
     assert [each.text for each in some.programs] == [each.text for each in whole.programs[:2]]
-    assert some.beyond_limit == len(whole.programs) - 2 > 0
+    assert some.is_cut and not whole.is_cut
+    assert "        and more, were it not for --limit" in some.lines()
     one = import_strace(lines, "x", G, pid=whole.pids[-1])
     assert {each.imported.pid for each in one.programs} == {whole.pids[-1]}
 
@@ -311,3 +313,26 @@ def test_the_summary_counts_what_was_dropped() -> None:
         "      2 write",
         "      1 read",
     ]
+
+
+DAMAGE = ("0", "-1", "NULL", "18446744073709551615", "99999999999999999999999", "", "{", '"', "<")
+
+
+@given(data=st.data())
+def test_a_damaged_trace_is_refused_or_becomes_programs(data: st.DataObject) -> None:
+    """Whatever is wrong with a line, only that call is lost."""
+    lines = data.draw(st.sampled_from(TRACES)).read_text().splitlines()[:60]
+    for _ in range(data.draw(st.integers(1, 6))):
+        index = data.draw(st.integers(0, len(lines) - 1))
+        words = re.findall(r"\w+|\W", lines[index])
+        words[data.draw(st.integers(0, max(0, len(words) - 1)))] = data.draw(
+            st.sampled_from(DAMAGE)
+        )
+        lines[index] = "".join(words)
+    try:
+        made = import_strace(lines, "x", G)
+    except StraceError:
+        return
+    for each in made.programs:
+        assert parse(each.text, G) == each.imported.program
+        assert decode(encode(each.imported.program, G), G) == each.imported.program

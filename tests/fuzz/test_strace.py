@@ -71,6 +71,17 @@ def test_descriptors_and_their_annotations() -> None:
     assert annotation("0x1") == ""
 
 
+def test_annotations_of_sockets_and_paths_with_an_arrow_in_them() -> None:
+    words = (
+        '3<UNIX:[12->13, "/x"]>',
+        "4<TCPv6:[[::1]:80->[::1]:90]>",
+        "5</a->",
+        "6</dev/tty<char 5:0>>",
+        "1<<_A|1<<_B",
+    )
+    assert split(", ".join(words)) == words
+
+
 def test_an_interrupted_call_counts_where_it_ends() -> None:
     assert calls(
         "7 mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE|MAP_ANONYMOUS, -1 <unfinished ...>",
