@@ -83,6 +83,7 @@ from model.space import (
     PTE_GUARD,
     PTE_KIND,
     PTE_LAZY,
+    PTE_STRANDED,
     PTE_WP,
     PTE_ZERO,
     THP_DISABLED,
@@ -250,7 +251,7 @@ def _free(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
         raise SyscallError(EINVAL)  # madvise(2): MADV_FREE of anything but private anonymous memory
     for page in space.pages_of(start, end):
         held = space.ptes[page]
-        if held & PTE_KIND == PTE_ANON and not held & PTE_ZERO:
+        if held & PTE_KIND == PTE_ANON and not held & (PTE_ZERO | PTE_STRANDED):
             space.ptes[page] = held | PTE_LAZY
 
 
@@ -357,6 +358,8 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
                     mapped[page + delta] = mapped.get(page + delta, 0) + 1
     delta = vma.pgoff - (vma.start >> PAGE_SHIFT)
     for page in space.pages_of(start, end):
+        if page + delta in inode.stranded:
+            continue
         if space.ptes[page] & PTE_KIND == PTE_FILE and mapped[page + delta] == 1:
             space.zap_page(vma, page)
             if page + delta in inode.dirty:
@@ -369,7 +372,7 @@ def _reclaim_anonymous(space: AddressSpace, vma: Vma, start: int, end: int) -> N
     """Drop what MADV_FREE or MAP_DROPPABLE allows."""
     for page in space.pages_of(start, end):
         held = space.ptes[page]
-        if held & PTE_KIND != PTE_ANON or held & PTE_ZERO:
+        if held & PTE_KIND != PTE_ANON or held & (PTE_ZERO | PTE_STRANDED):
             continue
         if held & PTE_LAZY or vma.flags & VM_DROPPABLE:
             if space.took_huge:

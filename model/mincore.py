@@ -39,8 +39,7 @@ def mincore(space: AddressSpace, call: Mincore) -> int:
     result = 0
     for place in range(min(end - start >> PAGE_SHIFT, _PAGES)):
         vma_or_none = space.lookup(start + (place << PAGE_SHIFT))
-        assert vma_or_none is not None
-        if _is_in_memory(space, vma_or_none, (start >> PAGE_SHIFT) + place):
+        if vma_or_none and _is_in_memory(space, vma_or_none, (start >> PAGE_SHIFT) + place):
             result |= 1 << place
     return result
 

@@ -63,7 +63,17 @@ from model.profile import (
     UFFD_MOVE_NEVER_MERGES,
     VALIDATE_BEFORE_UNMAP,
 )
-from model.space import EVENT_UFFD, AddressSpace, is_whole, refuse_filler
+from model.space import (
+    EVENT_UFFD,
+    PTE_ANON,
+    PTE_FILE,
+    PTE_KIND,
+    PTE_STRANDED,
+    PTE_ZERO,
+    AddressSpace,
+    is_whole,
+    refuse_filler,
+)
 from model.vma import Vma
 
 _KNOWN: Final = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP
@@ -414,9 +424,22 @@ def _account(space: AddressSpace, flags: int, length: int) -> None:
         space.locked_vm += pages
 
 
+def _strand(space: AddressSpace, vma: Vma) -> None:
+    """What is left in a VMA that loses its lock so stays on the unevictable list, for nobody unlocks it
+    (mm/mlock.c: __munlock_folio())."""
+    for page in space.pages_of(vma.start, vma.end):
+        held = space.ptes[page]
+        if held & PTE_KIND == PTE_ANON and not held & PTE_ZERO:
+            space.ptes[page] = held | PTE_STRANDED
+        elif held & PTE_KIND == PTE_FILE and vma.file:
+            vma.file.inode.stranded.add(vma.page_offset(page << PAGE_SHIFT))
+
+
 def _leave_empty(space: AddressSpace, vma: Vma, new: Vma, start: int, end: int) -> None:
     """The source of MREMAP_DONTUNMAP stays, unlocked; if it was a whole VMA, unfaulted too
     (mm/mremap.c: dontunmap_complete())."""
+    if vma.flags & VM_LOCKED:
+        _strand(space, vma)
     vma.flags &= ~VM_LOCKED_MASK
     if DONTUNMAP_CLEARS_ACCOUNT in space.changes:
         vma.flags &= ~VM_ACCOUNT

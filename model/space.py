@@ -61,6 +61,8 @@ PTE_WORD: Final = 8
 #: nothing was written since.
 PTE_ZERO: Final = 0x40
 PTE_LAZY: Final = 0x80
+#: An anonymous page that MREMAP_DONTUNMAP left locked where nothing is: reclaim passes it by.
+PTE_STRANDED: Final = 0x20
 
 _PTE_OF_WP: Final = PTE_WP | PTE_WRITABLE | PTE_FORKED
 

@@ -30,7 +30,7 @@ class Inode:
     max_bytes: the file system's largest file offset. tail: the bytes of its last page that are within it, 0 for all.
     data_pages: how many pages begin with a tag before any program; words: the first words of pages that were written to
     or dropped since. contents: whether its contents are compared; resident: whether the presence of its pages is, too;
-    reclaimed: MADV_PAGEOUT may have taken pages of another file.
+    reclaimed: MADV_PAGEOUT may have taken pages of another file. stranded: pages that were left locked by nobody.
     huge: the size of its pages where they are huge pages (bytes), else 0: then `cached` counts in them, and so does
     `reserved`, those that are set aside for it.
     """
@@ -49,6 +49,7 @@ class Inode:
         "reserved",
         "resident",
         "shmem",
+        "stranded",
         "tail",
         "words",
     )
@@ -75,6 +76,7 @@ class Inode:
         self.resident = shmem or huge > 0
         self.tail = 0
         self.reclaimed = False
+        self.stranded: set[int] = set()
         self.cached: set[int] = set()
         self.dirty: set[int] = set()
         self.words: dict[int, int] = {}
@@ -90,7 +92,7 @@ class Inode:
 
     def drop(self, first: int, last: int) -> None:
         """Pages [first, last) become a hole: zeros, and not cached."""
-        for kept in (self.cached, self.dirty):
+        for kept in (self.cached, self.dirty, self.stranded):
             kept.difference_update([index for index in kept if first <= index < last])
         for index in [index for index in self.words if first <= index < last]:
             del self.words[index]
@@ -117,6 +119,7 @@ class Inode:
             self.cached.update(range(self.data_pages))
             self.dirty.update(range(self.data_pages))
         self.reclaimed = False
+        self.stranded.clear()
 
 
 class File:

@@ -384,6 +384,12 @@ void restore_objects(void)
 			sys(ftruncate, object->fd, 0);
 		if (resized || (object->flags & ABI_OBJECT_EMPTY && seen))
 			sys(ftruncate, object->fd, object->size);
+		/* Pages that were left locked by nobody would never be reclaimed again: make others. */
+		if (object->flags & ABI_OBJECT_REWRITE && seen && CTL(SAW_LOCKED) &&
+		    CTL(RESIDENT) >> object->ident & 1) {
+			sys(fallocate, object->fd, mode, 0, 1ULL << 40);
+			changed = 1;
+		}
 		if (object->flags & ABI_OBJECT_REWRITE && (changed || resized))
 			rewrite(object);
 		if (object->flags & ABI_OBJECT_PUNCH && (seen || resized) &&
