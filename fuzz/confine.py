@@ -107,7 +107,7 @@ def unlock(aim: Aim) -> Call:
 
 def lock_all(aim: Aim) -> Call:
     """mlockall, or the reverse."""
-    return Mlockall(aim.pick(_MCL)) if aim.chance(0.8) else Munlockall()
+    return Mlockall(aim.pick(_MCL)) if aim.chance(0.5) else Munlockall()
 
 
 def seal(aim: Aim) -> Call:
@@ -240,7 +240,7 @@ def use_heap(aim: Aim) -> Steps:
         if draw < 0.2:
             yield Touch(addr, 1, ACCESS_WRITE)
         elif draw < 0.4:
-            yield Munmap(addr, aim.small())
+            yield Munmap(addr, aim.small() if aim.chance(0.5) else (pages + 1) * PAGE)
         elif draw < 0.55:
             yield Mprotect(addr, PAGE, aim.pick((PROT_READ, _RW)))
         elif draw < 0.65:
@@ -354,4 +354,4 @@ def confine(aim: Aim) -> Steps:
 
 def confining(aim: Aim) -> Call:
     """One of the calls, a rare one rarely."""
-    return aim.pick(RARE_DRAWS if aim.chance(0.06) else DRAWS)(aim)
+    return aim.pick(RARE_DRAWS if aim.chance(0.12) else DRAWS)(aim)

@@ -139,8 +139,8 @@ PINNED: Final = (
     ),
     (
         "when khugepaged makes huge pages, and whether a fault does",
-        "the executor turns huge pages off for itself (PR_SET_THP_DISABLE); where a program turns them on, a write takes"
-        " one where no page table has been, and what khugepaged may fill is unmodelled",
+        "the executor turns huge pages off for itself (PR_SET_THP_DISABLE); where a program turns them on, a write"
+        " takes one where no page table has been, and what khugepaged may fill is unmodelled",
     ),
     (
         "whether MADV_PAGEOUT finds a page in another processor's queue",

@@ -1789,18 +1789,6 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
             "the break moves down only where something is mapped",
         ),
         (
-            "heap-merges-above",
-            "if not space.extend_below(vma):",
-            "if space.merge_new(start, end, vma) is None:",
-            "the heap merges with the VMA below it only",
-        ),
-        (
-            "heap-keeps-its-name",
-            "vma.record = None",
-            "pass",
-            "what is below the break is [heap], and nothing else",
-        ),
-        (
             "heap-limit-in-pages",
             "data = addr - now.start_brk + space.environment.data_segment",
             "data = addr - now.start_brk & -PAGE",
