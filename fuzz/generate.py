@@ -216,7 +216,7 @@ def unregister(aim: Aim) -> UffdUnregister:
 
 def move(aim: Aim) -> Mremap:
     """A fixed move of unchanged size over one or more VMAs."""
-    start, length = aim.span(2 if aim.chance(0.25) else 1)
+    start, length = aim.span(2 if aim.chance(0.35) else 1)
     flags = _MOVE | (MREMAP_DONTUNMAP if aim.chance(0.12) else 0)
     return Mremap(start, length, length, flags, aim.target(start, length))
 
