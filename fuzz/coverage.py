@@ -123,6 +123,10 @@ def lines(coverage: Coverage) -> Iterator[str]:
     """All of it, for people: every call with its classes, then what is missing, then what cannot be."""
     reached = sum(1 for count in coverage.reached.values() if count)
     yield f"{coverage.programs} programs, {coverage.calls.total()} calls, {reached} classes reached"
+    yield (
+        "on the model of the machine in corpus/machine.json: as root and as an ordinary user, its kernel the newest and"
+    )
+    yield "the oldest, configured as it was, with everything, and with nothing"
     for cls in CALLS:
         yield ""
         if not is_modelled(cls):
