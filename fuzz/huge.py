@@ -153,6 +153,7 @@ def use_huge(aim: Aim, start: int, length: int) -> Call:
         return Mprotect(at, size, aim.pick(_HUGE_PROTS))
     if draw < 0.94 and aim.has_uffd():
         return UffdRegister(aim.uffd(), at, size, aim.uffd_mode())
+    size = aim.pick((size, size, 0))
     return Mremap(at, size, aim.pick(_LENGTHS) * PAGE, aim.pick((0, MREMAP_MAYMOVE)), 0)
 
 
@@ -168,13 +169,26 @@ def _move(aim: Aim, start: int, length: int) -> Mremap:
     return Mremap(start, length, length, flags, target)
 
 
+def copy_huge(aim: Aim) -> Steps:
+    """The object, shared and written to, then private: what a write there copies, and a hole then takes."""
+    at, fd = aim.huge_page(), aim.hugetlb()
+    yield Mmap(at, PMD_SIZE, _RW, MAP_SHARED | MAP_FIXED, fd, 0)
+    yield Touch(at + aim.below(4) * PAGE, 1, ACCESS_WRITE)
+    there = at + aim.pick((1, 2)) * PMD_SIZE
+    yield Mmap(there, PMD_SIZE, _RW, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd, 0)
+    yield Touch(there + aim.below(8) * PAGE, 1, ACCESS_WRITE)
+    if aim.chance(0.4):
+        yield Madvise(at + aim.below(2) * PAGE, aim.pick(_LENGTHS) * PAGE, MADV_REMOVE)
+
+
 def lay_thp(aim: Aim) -> Steps:
     """Memory that may have transparent huge pages, which the program puts on first, written to and cut or moved."""
     yield Prctl(PR_SET_THP_DISABLE, 0, 0)
     at = aim.huge_page() + aim.pick((0, 0, 0, 8, -8)) * PAGE
     length = aim.pick((512, 512, 520, 1024, 1032)) * PAGE
     yield Mmap(at, length, _RW, _ANON | MAP_FIXED, -1, 0)
-    yield Madvise(at, length, MADV_HUGEPAGE)
+    if aim.chance(0.75):
+        yield Madvise(at, length, MADV_HUGEPAGE)
     yield Touch(at + aim.below(length // PAGE) * PAGE, 1, ACCESS_WRITE)
     if aim.chance(0.3):
         yield Mincore(at, length)
@@ -183,5 +197,5 @@ def lay_thp(aim: Aim) -> Steps:
 
 
 #: As likely as they are frequent, among the openings and the sequels.
-LAYING: Final = (lay_huge, lay_thp)
+LAYING: Final = (lay_huge, copy_huge, lay_thp)
 USING: Final = (ask_huge,)

@@ -84,10 +84,10 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
     *_in(
         "model/thp.py",
         (
-            "thp-of-one-page",
-            "range(first, first + _PAGES)",
-            "range(page, page + 1)",
-            "a write to advised memory takes a whole huge page",
+            "thp-unadvised",
+            "return always or vma.flags & VM_HUGEPAGE != 0",
+            "return True",
+            "memory that is not advised to has no huge pages",
         ),
         (
             "thp-beyond-its-mapping",
