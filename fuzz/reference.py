@@ -56,8 +56,10 @@ def main() -> int:
 
     with start_executor(user=False) as executor:
         report = executor.environment
-    if report.missing:
-        print(f"this machine lacks {', '.join(sorted(report.missing))}", file=sys.stderr)
+    lacking = sorted(report.missing) + ["huge pages of its own"] * (report.huge_pages < 0)
+    if lacking:
+        print(f"nothing is written, this machine lacks {', '.join(lacking)}", file=sys.stderr)
+        return 1
     data = replace(report, release="reference", missing=report.missing).to_json()
     write_atomically(PATH, json.dumps(data, indent=1).encode() + b"\n")
     return 0
