@@ -121,14 +121,19 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 def _settle(directory: Path) -> int:
-    """Set the pool to what it was before, plus the shares that are held; returns that. The lock is held."""
+    """Set the pool to what it was before, plus the shares that are held; returns that. The lock is held.
+
+    As long as there are shares, surplus pages of before count as pages of the pool: they may be reserved, for good too
+    (see docs/architecture.md), and a share is to be free.
+    """
     before = directory / _BEFORE
     shares = [_share_of(path) for path in directory.iterdir() if path.name.isdigit()]
     if not before.exists():
         if not any(shares):
             return int(_POOL.read_text())
-        before.write_text(_POOL.read_text())
-    wanted = int(before.read_text()) + sum(shares)
+        before.write_text(f"{int(_POOL.read_text())} {_meminfo()['HugePages_Total']}")
+    size, total = map(int, before.read_text().split())
+    wanted = total + sum(shares) if any(shares) else size
     _POOL.write_text(str(wanted))
     if not any(shares):
         before.unlink()
