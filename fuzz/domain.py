@@ -37,7 +37,7 @@ ASPECTS: Final = {
     "layout": "start, end, permissions, offset, object and name of every VMA (PROCMAP_QUERY, or maps); VmSize",
     "VmFlags": "the flags of every VMA (smaps)",
     "contents": "what reading each page gives after a program: its first word, SIGSEGV or SIGBUS",
-    "residency": "which pages are present, of files or guards, and the first word of each (PAGEMAP_SCAN)",
+    "residency": "which pages are present, of files or guards, and the first word of each (pagemap)",
     "counters": "VmLck, VmData, VmStk, VmExe + VmLib (status)",
     "events": "userfaultfd events in order, with their arguments; none where none is asked for",
 }

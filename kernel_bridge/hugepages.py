@@ -131,7 +131,7 @@ def _settle(directory: Path) -> int:
     if not before.exists():
         if not any(shares):
             return int(_POOL.read_text())
-        before.write_text(f"{int(_POOL.read_text())} {_meminfo()['HugePages_Total']}")
+        before.write_text(f"{int(_POOL.read_text())} {_total()}")
     size, total = map(int, before.read_text().split())
     wanted = total + sum(shares) if any(shares) else size
     _POOL.write_text(str(wanted))
@@ -186,6 +186,11 @@ def _await_end(directory: Path, holder: Path) -> None:
         if not holder.exists() or time.monotonic() > deadline:
             return
         time.sleep(0.02)
+
+
+def _total() -> int:
+    """The pages of the pool, surplus ones included."""
+    return _meminfo()["HugePages_Total"]
 
 
 def _memory_kib() -> int:

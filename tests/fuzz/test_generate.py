@@ -185,7 +185,8 @@ def _calls(programs: Sequence[Program]) -> list[Call]:
 
 
 def test_programs_reach_the_rules_of_mremap(geometry: Geometry, objects: Objects) -> None:
-    environment = Environment(geometry, (), objects)
+    heap = geometry.heap
+    environment = Environment(geometry, (), objects, start_brk=heap, brk=heap)
     model = Model(environment, PROFILES["6.18"])
     statistics = Statistics()
     unmodelled = 0

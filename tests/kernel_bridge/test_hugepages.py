@@ -18,6 +18,7 @@ from kernel_bridge import hugepages
 hugepages._POOL = Path(sys.argv[1], "pool")
 hugepages._DIRECTORIES = (Path(sys.argv[1]),)
 hugepages._guard = lambda directory: None
+hugepages._total = lambda: int(sys.argv[3])
 print(hugepages._take(int(sys.argv[2])), flush=True)
 time.sleep(60)
 """
@@ -28,11 +29,12 @@ def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "pool"
     path.write_text("5\n")
     monkeypatch.setattr(hugepages, "_POOL", path)
+    monkeypatch.setattr(hugepages, "_total", lambda: 5)
     return path
 
 
-def _holder(directory: Path, pages: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", _HOLD, str(directory), str(pages)]
+def _holder(directory: Path, pages: int, total: int = 5) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", _HOLD, str(directory), str(pages), str(total)]
     holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     assert int(holder.stdout.readline()) == pages
@@ -53,6 +55,14 @@ def test_shares_add_up_and_dead_ones_are_given_back(pool: Path) -> None:
     _end(second)
     assert hugepages._settle(directory) == int(pool.read_text()) == 5
     assert [path.name for path in directory.iterdir()] == ["lock"]
+
+
+def test_surplus_pages_of_before_are_not_counted_on(pool: Path) -> None:
+    """Others have reserved 100 pages beyond the pool: a share comes on top of these."""
+    holder = _holder(pool.parent, 30, total=105)
+    assert int(pool.read_text()) == 135
+    _end(holder)
+    assert hugepages._settle(pool.parent / "vmadiff-hugepages") == int(pool.read_text()) == 5
 
 
 def test_the_next_start_heals(pool: Path) -> None:
