@@ -32,6 +32,9 @@ from abi.consts import (
     MAP_POPULATE,
     MAP_PRIVATE,
     MAP_TYPE,
+    PR_MDWE_NO_INHERIT,
+    PR_MDWE_REFUSE_EXEC_GAIN,
+    PR_SET_MDWE,
     PRCTL_NAMES,
     RESOURCE_NAMES,
 )
@@ -50,6 +53,8 @@ _MUCH: Final = 16 << 20
 _EAGER_FLAGS: Final = MAP_POPULATE | MAP_LOCKED
 _ADVISING: Final = (Madvise, ProcessMadvise)
 _LOCKING: Final = (Mlock, Mlock2)
+#: What PR_SET_MDWE takes; nothing unsets it.
+_MDWE: Final = (PR_MDWE_REFUSE_EXEC_GAIN, PR_MDWE_REFUSE_EXEC_GAIN | PR_MDWE_NO_INHERIT)
 #: One that fills takes a quarter of a second: so few of those that could are made; of what is read from bytes, in which
 #: they are as frequent as any other, fewer.
 FILL_SHARE: Final = 0.1
@@ -99,13 +104,16 @@ def restrain_program(program: Program, unprivileged: bool = False) -> Program:
 
 
 def is_costly(call: Call) -> bool:
-    """The call fills more than 16 MiB of memory if it succeeds, or takes all mappings."""
+    """The call fills more than 16 MiB of memory if it succeeds, or takes all mappings, or lasts as long as the process,
+    so that there has to be another."""
     if isinstance(call, Mmap):
         return call.length > _MUCH and call.flags & _EAGER_FLAGS != 0
     if isinstance(call, _ADVISING):
         return call.length > _MUCH and call.advice & _INT in _EAGER_ADVICE
     if is_filling(call):
         return True
+    if isinstance(call, Prctl):
+        return call.option & _INT == PR_SET_MDWE and call.value in _MDWE and not call.extra
     return isinstance(call, _LOCKING) and call.length > _MUCH
 
 
@@ -121,6 +129,8 @@ def cheapen(call: Call) -> Call:
         return Mmap(call.addr, call.length, call.prot, flags, call.fd, call.offset)
     if isinstance(call, Fill):
         return replace(call, spare=_NOTHING_SPARE)
+    if isinstance(call, Prctl):
+        return replace(call, extra=1)
     if isinstance(call, _ADVISING + _LOCKING):
         return replace(call, length=call.length % _MUCH)
     return call

@@ -7,10 +7,9 @@ MADV_SOFT_OFFLINE; for all, an mremap after a private mapping that reserves huge
 what was reserved for the rest when a part moves (mm/hugetlb.c: fixup_hugetlb_reservations()).
 """
 
-from typing import Final, TypeGuard
+from typing import Final
 
 from abi.calls import (
-    Call,
     Ftruncate,
     Madvise,
     Mbind,
@@ -36,6 +35,7 @@ from abi.consts import (
     MAP_PRIVATE,
     MAP_TYPE,
     PAGE,
+    PR_MDWE_NO_INHERIT,
     PR_MDWE_REFUSE_EXEC_GAIN,
     PR_SET_MDWE,
     PRCTL_NAMES,
@@ -86,7 +86,7 @@ def leaves_traces(program: Program) -> bool:
     """Whether a call may have changed the executor's own VMAs in a way that no layout shows, or the process until it
     executes itself anew."""
     for call in program:
-        if _sets_mdwe(call):
+        if isinstance(call, Prctl) and sets_mdwe(call):
             return True
         # Lengths are rounded up to pages; one that wraps makes the call fail.
         if (
@@ -101,8 +101,13 @@ def leaves_traces(program: Program) -> bool:
 def outlasts_exec(program: Program) -> bool:
     """Whether a call may have changed the process in a way that it keeps when it executes itself anew:
     PR_MDWE_REFUSE_EXEC_GAIN, which only PR_MDWE_NO_INHERIT ends there."""
-    return any(_sets_mdwe(call) and call.value == PR_MDWE_REFUSE_EXEC_GAIN for call in program)
+    return any(
+        isinstance(call, Prctl) and sets_mdwe(call) and call.value == PR_MDWE_REFUSE_EXEC_GAIN
+        for call in program
+    )
 
 
-def _sets_mdwe(call: Call) -> TypeGuard[Prctl]:
-    return type(call) is Prctl and call.option & _INT == PR_SET_MDWE
+def sets_mdwe(call: Prctl) -> bool:
+    """PR_SET_MDWE with arguments that may be taken."""
+    usual = (PR_MDWE_REFUSE_EXEC_GAIN, PR_MDWE_REFUSE_EXEC_GAIN | PR_MDWE_NO_INHERIT)
+    return call.option & _INT == PR_SET_MDWE and call.value in usual and not call.extra

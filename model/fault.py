@@ -157,7 +157,7 @@ def _fault_present(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> 
     if held & PTE_WP:
         if not held & PTE_WRITABLE and vma.flags & VM_UFFD_WP:
             return TOUCH_SIGBUS
-        held = held & ~PTE_FORKED | PTE_WRITABLE
+        held |= PTE_WRITABLE
         space.ptes[page] = held
     if vma.flags & VM_SHARED:
         if vma.file:
@@ -169,7 +169,7 @@ def _fault_present(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> 
     elif held & PTE_ZERO:
         space.ptes[page] = PTE_ANON
     else:
-        space.ptes[page] = held & ~PTE_LAZY
+        space.ptes[page] = held & ~(PTE_LAZY | PTE_FORKED)
     return TOUCH_OK
 
 

@@ -105,6 +105,6 @@ def _share_pages(space: AddressSpace) -> None:
             held = space.ptes[page]
             if held & PTE_WP and held & PTE_KIND:
                 held &= ~PTE_WRITABLE
-                if held & (PTE_KIND | PTE_ZERO) == PTE_ANON:
-                    held |= PTE_FORKED
-                space.ptes[page] = held
+            if held & (PTE_KIND | PTE_ZERO) == PTE_ANON:
+                held |= PTE_FORKED
+            space.ptes[page] = held

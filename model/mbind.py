@@ -179,6 +179,8 @@ def _is_misplaced(
         kind = held & PTE_KIND
         if kind in (0, PTE_GUARD) or held & PTE_ZERO:
             continue
+        if kind == PTE_FILE and vma.flags & VM_PFNMAP:
+            continue  # no page that has a place (mm/memory.c: vm_normal_folio())
         if kind == PTE_FILE and vma.file:
             if vma.file.inode.reclaimed:
                 raise Unmodelled("which pages of a file are mapped after MADV_PAGEOUT")

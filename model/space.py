@@ -52,8 +52,8 @@ PTE_GUARD: Final = 3
 PTE_KIND: Final = 3
 #: A userfaultfd write-protects it; with no kind beside it, it is a marker: whatever comes there will be.
 PTE_WP: Final = 4
-#: Beside PTE_WP, which can outlive the registration: the page was written to meanwhile, so that it stays writable; it
-#: is shared with a child since a fork.
+#: Beside PTE_WP, which can outlive the registration: the page was written to meanwhile, so that it stays writable. Of an
+#: anonymous page, that it was shared with a child by a fork, and not written to since.
 PTE_WRITABLE: Final = 8
 PTE_FORKED: Final = 16
 PTE_WORD: Final = 8
@@ -64,7 +64,7 @@ PTE_LAZY: Final = 0x80
 #: An anonymous page that MREMAP_DONTUNMAP left locked where nothing is: reclaim passes it by.
 PTE_STRANDED: Final = 0x20
 
-_PTE_OF_WP: Final = PTE_WP | PTE_WRITABLE | PTE_FORKED
+_PTE_OF_WP: Final = PTE_WP | PTE_WRITABLE
 
 #: The userfaultfd that reports events: FORK (where it may), REMAP, REMOVE and UNMAP.
 EVENT_UFFD: Final = FD_NAMES["uffd2"]
