@@ -59,8 +59,7 @@ def fork(space: AddressSpace, call: Fork) -> int:
     for ident, index in filled:
         if ident in inodes:
             inodes[ident].cached.add(index)
-    if space.write_protected:
-        _share_pages(space)
+    _share_pages(space)
     return 0
 
 

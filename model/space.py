@@ -52,8 +52,8 @@ PTE_GUARD: Final = 3
 PTE_KIND: Final = 3
 #: A userfaultfd write-protects it; with no kind beside it, it is a marker: whatever comes there will be.
 PTE_WP: Final = 4
-#: Beside PTE_WP, which can outlive the registration: the page was written to meanwhile, so that it stays writable. Of an
-#: anonymous page, that it was shared with a child by a fork, and not written to since.
+#: Beside PTE_WP, which can outlive the registration: the page was written to meanwhile, so that it stays writable.
+#: Of an anonymous page: a fork shared it with a child, and it was not written to since.
 PTE_WRITABLE: Final = 8
 PTE_FORKED: Final = 16
 PTE_WORD: Final = 8
