@@ -7,7 +7,7 @@ import pytest
 from abi.program import parse
 from abi.trace import Child, Step, unpack
 from model.errors import Unmodelled
-from model.observe import flags_section
+from model.observe import flags_section, pages_section
 from model.profile import PROFILES
 from model.run import Model
 from tests.environments import ENVIRONMENT, IMAGE, initial_layout
@@ -115,10 +115,10 @@ def test_the_executor_has_to_be_whole() -> None:
 
 def test_a_fork_changes_nothing_for_the_parent() -> None:
     drawing = Drawing("WW..ww")
-    before = drawing.space.layout(), flags_section(drawing.space), dict(drawing.space.ptes)
-    assert drawing.do("fork()") == ["0"]
     space = drawing.space
-    assert (space.layout(), flags_section(space), dict(space.ptes)) == before
+    before = space.layout(), flags_section(space), pages_section(space)
+    assert drawing.do("fork()") == ["0"]
+    assert (space.layout(), flags_section(space), pages_section(space)) == before
 
 
 def test_without_full_observation_a_child_has_no_flags() -> None:
