@@ -16,7 +16,6 @@ from abi.consts import FD_NAMES
 from abi.environment import Environment
 from fuzz import kinds
 from fuzz.classes import KIND, STATE, Class, name_of, of_call, of_result, universe, why_unreachable
-from fuzz.refusals import is_modelled
 from model.errors import Unmodelled
 from model.profile import Profile
 from model.run import Model
@@ -46,8 +45,6 @@ class Coverage:
 
     def why_not(self, cls: type[Call], each: Class) -> str:
         """Why no program can reach a class here; "" if one can."""
-        if not is_modelled(cls):
-            return "the model does not have this call"
         if each[0] in (KIND, STATE):
             sample = next((sample for sample in kinds.SAMPLES if sample.kind == each[1]), None)
             for name in sample.objects if sample else ():
@@ -66,11 +63,7 @@ class Coverage:
 
     def wrongly_unreachable(self) -> list[tuple[type[Call], Class]]:
         """Classes that are said to be unreachable and were reached."""
-        return [
-            (cls, each)
-            for cls, each in self.reached
-            if is_modelled(cls) and why_unreachable(name_of(cls), each)
-        ]
+        return [(cls, each) for cls, each in self.reached if why_unreachable(name_of(cls), each)]
 
 
 def measure(
@@ -129,9 +122,6 @@ def lines(coverage: Coverage) -> Iterator[str]:
     yield "the oldest, configured as it was, with everything, and with nothing"
     for cls in CALLS:
         yield ""
-        if not is_modelled(cls):
-            yield f"{name_of(cls)}: not modelled, {coverage.calls[cls]} calls"
-            continue
         yield f"{name_of(cls)}: {coverage.calls[cls]} calls"
         for aspect, classes in _by_aspect(universe(cls)):
             counted = [
@@ -164,7 +154,7 @@ def _unreachable_lines(coverage: Coverage) -> Iterator[str]:
     reasons: dict[str, dict[Class, list[str]]] = {}
     for cls in CALLS:
         for each in universe(cls):
-            reason = coverage.why_not(cls, each) if is_modelled(cls) else ""
+            reason = coverage.why_not(cls, each)
             if reason and not coverage.reached[cls, each]:
                 reasons.setdefault(reason, {}).setdefault(each, []).append(name_of(cls))
     if not reasons:
@@ -210,7 +200,6 @@ def to_json(coverage: Coverage) -> dict[str, Any]:
                 entry["unreachable"] = reason
             classes.setdefault(each[0], {})[each[1]] = entry
         calls[name_of(cls)] = {
-            "modelled": is_modelled(cls),
             "calls": coverage.calls[cls],
             "classes": classes,
         }

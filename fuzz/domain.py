@@ -124,7 +124,6 @@ ENDS: Final = {
     "a call that changes mappings of the filler": "65 thousand mappings are kept as one",
     "prctl option ...": "no other option is sent",
     "setrlimit of resource ...": "no other resource is sent",
-    "... is not modelled": "there is no such call now",
 }
 #: What would be undefined, and what makes it definite here.
 PINNED: Final = (

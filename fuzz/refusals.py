@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import model
-from abi.calls import CALLS, Call
+from abi.calls import Call
 from model.run import SEMANTICS
 
 _PACKAGE: Final = Path(model.__file__ or "").parent
@@ -26,9 +26,7 @@ _INDIRECT: Final[Mapping[str, tuple[Place, ...]]] = dict.fromkeys(
 
 
 def errnos(call: type[Call]) -> tuple[str, ...]:
-    """The errnos that the call's function, or anything it uses, raises; none if the call is not modelled."""
-    if not is_modelled(call):
-        return ()
+    """The errnos that the call's function, or anything it uses, raises."""
     function = SEMANTICS[call]
     return _errnos(function.__module__.removeprefix("model."), function.__name__)
 
@@ -64,16 +62,6 @@ def _reached(module: str, name: str) -> tuple[ast.AST, ...]:
         seen[place] = node
         ahead += _used(node, place[0], imported)
     return tuple(seen.values())
-
-
-def is_modelled(call: type[Call]) -> bool:
-    """The model has semantics for it."""
-    return SEMANTICS[call].__name__ != "_unmodelled"
-
-
-def unmodelled() -> tuple[type[Call], ...]:
-    """The calls that the model has no semantics for."""
-    return tuple(call for call in CALLS if not is_modelled(call))
 
 
 @cache

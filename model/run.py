@@ -4,8 +4,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from abi.calls import (
-    CALLS,
-    NAMES,
     Brk,
     Call,
     Fill,
@@ -57,7 +55,7 @@ from abi.trace import (
     UNCHANGED,
 )
 from model.brk import brk
-from model.errors import SyscallError, Unmodelled
+from model.errors import SyscallError
 from model.fault import touch
 from model.filler import fill
 from model.flags import CODES, VM_ACCESS, VM_MAYACCESS, VM_MAYSHARE, VM_SHARED
@@ -93,14 +91,8 @@ from model.thp import note_tables
 from model.uffd import uffd_register, uffd_unregister, uffd_writeprotect
 from model.vma import File, Inode, Vma
 
-
-def _unmodelled(space: AddressSpace, call: Call) -> int:
-    raise Unmodelled(f"{NAMES[type(call)]} is not modelled")
-
-
 #: What each call does; `tests/model` compares the keys with abi.calls.CALLS.
 SEMANTICS: Final[dict[type[Call], Callable[[AddressSpace, Any], int]]] = {
-    **dict.fromkeys(CALLS, _unmodelled),
     Mmap: mmap,
     Munmap: munmap,
     Mprotect: mprotect,

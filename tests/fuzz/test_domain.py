@@ -15,7 +15,7 @@ from fuzz.compare import first_divergence
 from fuzz.domain import EVERYTHING, GROUPS, RULES, Verdict, cell
 from fuzz.kinds import BACKINGS, STATES, UNMAPPABLE, Sample, backing, states
 from fuzz.probe import examine
-from fuzz.refusals import all_limits, is_modelled
+from fuzz.refusals import all_limits
 from fuzz.samples import CALL_SAMPLES, CallSample, sample_calls
 from fuzz.triage import explanation, load_known, signature
 from fuzz.worker import initial_layout
@@ -90,8 +90,6 @@ def test_what_is_exact_is_modelled_and_compared(
         pytest.skip(f"the reference machine has no {', '.join(lacks(machine, kind))}")
     wrong = []
     for call in CALL_SAMPLES:
-        if not is_modelled(call.call):
-            continue
         said = cell(kind.kind, call.name)
         try:
             steps = unpack(
