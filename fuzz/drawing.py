@@ -5,6 +5,7 @@ each place where any of them has an edge, a `|` the meeting of two VMAs that loo
 """
 
 from collections.abc import Mapping as Named
+from dataclasses import replace
 from itertools import pairwise
 
 from abi.consts import PAGE
@@ -15,6 +16,8 @@ from abi.trace import NAME_CLASSES, NAME_FILE, NAME_NONE, Layout, Mapping
 #: Runs longer than this are cut short (pages).
 _LONG = 8
 _CUT = 2
+#: Borders of mappings that one drawing shows.
+_MOST_EDGES = 96
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 Objects = Named[int, str]
@@ -27,9 +30,13 @@ def draw(layouts: Named[str, Layout], geometry: Geometry, objects: Objects) -> l
     and equal in all of them are left out.
     """
     shown = {label: _shown(layout, layouts, geometry) for label, layout in layouts.items()}
-    edges = sorted({at for layout in shown.values() for m in layout for at in (m.start, m.end)})
+    edges = _edges(shown)
     if not edges:
         return ["(nothing is mapped)"]
+    left_out = len(edges) - _MOST_EDGES
+    if left_out > 0:
+        shown = _near_the_difference(shown, edges)
+        edges = _edges(shown)
     letters = _letters(shown)
     columns = [_columns(start, end) for start, end in pairwise(edges)]
     width = max(len(label) for label in shown)
@@ -39,7 +46,32 @@ def draw(layouts: Named[str, Layout], geometry: Geometry, objects: Objects) -> l
         lines.append(f"{label:<{width}}  {picture}".rstrip())
     lines.append("")
     lines += [f"  {letter} {describe_kind(kind, objects)}" for kind, letter in letters.items()]
+    if left_out > 0:
+        lines += ["", f"  {left_out} borders of mappings are left out"]
     return lines
+
+
+def _edges(layouts: Named[str, Layout]) -> list[int]:
+    return sorted({at for layout in layouts.values() for m in layout for at in (m.start, m.end)})
+
+
+def _near_the_difference(layouts: Named[str, Layout], edges: list[int]) -> dict[str, Layout]:
+    """The mappings around the first that is not in all of the layouts."""
+    common = set.intersection(*(set(layout) for layout in layouts.values()))
+    first = min(
+        (m.start for layout in layouts.values() for m in layout if m not in common),
+        default=edges[0],
+    )
+    begin = max(0, edges.index(first) - _MOST_EDGES // 4)
+    low, high = edges[begin], edges[min(begin + _MOST_EDGES, len(edges)) - 1]
+    return {
+        label: tuple(
+            replace(m, start=max(m.start, low), end=min(m.end, high))
+            for m in layout
+            if m.start < high and m.end > low
+        )
+        for label, layout in layouts.items()
+    }
 
 
 def describe_kind(kind: tuple[int, int, int], objects: Objects) -> str:

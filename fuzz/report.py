@@ -27,6 +27,8 @@ from fuzz.triage import (
     page_word,
 )
 
+#: Records that differ, of which a report shows so many.
+_MOST_RECORDS: Final = 64
 #: Calls whose result is an address.
 _ADDRESS_GIVING: Final = (Mmap, Mremap, Brk, Shmat)
 
@@ -176,7 +178,12 @@ def layout_lines(divergence: Divergence, environment: Environment) -> list[str]:
         + [(m.start, m.end, "+", m) for m in theirs - ours],
         key=lambda row: row[:3],
     )
-    lines += [f"  {sign} {record(m, environment.geometry, objects)}" for _, _, sign, m in changed]
+    lines += [
+        f"  {sign} {record(m, environment.geometry, objects)}"
+        for _, _, sign, m in changed[:_MOST_RECORDS]
+    ]
+    if len(changed) > _MOST_RECORDS:
+        lines.append(f"  ... and {len(changed) - _MOST_RECORDS} more")
     return lines
 
 

@@ -390,6 +390,7 @@ class AddressSpace:
         low = self.find(start)
         first = self.vmas[low]
         if start > first.start:
+            refuse_filler(first)
             if end < first.end:
                 self.may_split()
             if first.flags & VM_SEALED:

@@ -46,6 +46,15 @@ def test_long_runs_are_cut_short() -> None:
     assert lines[-1] == "  b rw-p memfd"
 
 
+def test_what_is_far_from_the_difference_is_left_out() -> None:
+    many = tuple(vma(2 * i, 2 * i + 1) for i in range(2000))
+    lines = picture(expected=many, found=many[:900] + many[901:])
+    assert max(map(len, lines)) < 800
+    assert lines[-1] == "  3904 borders of mappings are left out"
+    expected, found = (line.split(maxsplit=1)[1] for line in lines[2:4])
+    assert expected != found
+
+
 def test_nothing_to_draw() -> None:
     assert picture(before=(), after=()) == ["(nothing is mapped)"]
 

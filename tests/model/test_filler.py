@@ -98,6 +98,11 @@ def test_what_would_change_the_filler_is_unmodelled() -> None:
             filled("ww", 9).do(call)
 
 
+def test_at_the_limit_as_well() -> None:
+    with pytest.raises(Unmodelled):
+        filled("ww", 0).do(f"munmap({FAR + 0x2000}, 8p)")
+
+
 def test_all_of_it_may_be_unmapped() -> None:
     drawing = filled("ww", 3)
     assert drawing.do(f"munmap({FAR}, 0x10000000)") == ["0"]
