@@ -119,6 +119,8 @@ ENDS: Final = {
     "on which of several nodes a page is": "the kernel places pages by what is free on each node",
     "mbind() with MPOL_MF_* of huge pages": "where the pool's pages are is not known",
     "which pages of a file are mapped after MADV_PAGEOUT": "reclaim passes over pages that others use",
+    "which pages of a file are mapped around those that were used": "a fault maps what is cached as one piece",
+    "MADV_PAGEOUT of shared pages that were left locked": "how often a page is locked is counted only roughly",
     "vm.overcommit_memory is 2: the commit limit belongs to the whole machine": "others promise memory at any time;"
     " such a machine is refused",
     "a call that changes mappings of the filler": "65 thousand mappings are kept as one",

@@ -359,6 +359,8 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     delta = vma.pgoff - (vma.start >> PAGE_SHIFT)
     for page in space.pages_of(start, end):
         if page + delta in inode.stranded:
+            if inode.unlocked:
+                raise Unmodelled("MADV_PAGEOUT of shared pages that were left locked")
             continue
         if space.ptes[page] & PTE_KIND == PTE_FILE and mapped[page + delta] == 1:
             space.zap_page(vma, page)

@@ -191,4 +191,6 @@ def _is_misplaced(
                 failed = True
             seen.add(key)
         failed |= not movable
+    if not failed and flags & MPOL_MF_STRICT and vma.file and vma.file.regular and not vma.is_shmem:
+        raise Unmodelled("which pages of a file are mapped around those that were used")
     return failed

@@ -16,7 +16,7 @@ from abi.consts import (
 from model.errors import SyscallError
 from model.fault import populate, populate_locked
 from model.flags import VM_LOCKED, VM_LOCKED_MASK
-from model.space import AddressSpace, supports_mlock
+from model.space import AddressSpace, note_unlocked, supports_mlock
 from model.vma import Vma
 
 
@@ -154,6 +154,8 @@ def _fix_up(space: AddressSpace, vma: Vma, start: int, end: int, flags: int) -> 
     new = old & ~VM_LOCKED_MASK | flags
     if new == old or vma.is_secret or not supports_mlock(vma):
         return vma
+    if not new & VM_LOCKED:
+        note_unlocked(vma)
     vma = space.modify(vma, start, end, new, vma.uffd)
     pages = end - start >> PAGE_SHIFT
     space.locked_vm += pages * (bool(new & VM_LOCKED) - bool(old & VM_LOCKED))

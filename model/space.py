@@ -420,6 +420,7 @@ class AddressSpace:
             self.total_vm -= pages
             if vma.flags & VM_LOCKED:
                 self.locked_vm -= pages
+                note_unlocked(vma)
             self.clear_ptes(vma.start, vma.end)
         self.remove(low, high)
 
@@ -692,6 +693,13 @@ def same_attributes(a: Vma, b: Vma) -> bool:
         and a.policy == b.policy
         and a.label == b.label
     )
+
+
+def note_unlocked(vma: Vma) -> None:
+    """A locked mapping of shared memory is locked no more: how often its pages are locked is counted only roughly
+    (mm/mlock.c: __munlock_folio())."""
+    if vma.file:
+        vma.file.inode.unlocked = True
 
 
 def refuse_filler(vma: Vma) -> None:

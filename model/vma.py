@@ -30,7 +30,8 @@ class Inode:
     max_bytes: the file system's largest file offset. tail: the bytes of its last page that are within it, 0 for all.
     data_pages: how many pages begin with a tag before any program; words: the first words of pages that were written to
     or dropped since. contents: whether its contents are compared; resident: whether the presence of its pages is, too;
-    reclaimed: MADV_PAGEOUT may have taken pages of another file. stranded: pages that were left locked by nobody.
+    reclaimed: MADV_PAGEOUT may have taken pages of another file. stranded: pages that were left locked by nobody;
+    unlocked: a mapping of it was locked and is no more.
     huge: the size of its pages where they are huge pages (bytes), else 0: then `cached` counts in them, and so does
     `reserved`, those that are set aside for it.
     """
@@ -51,6 +52,7 @@ class Inode:
         "shmem",
         "stranded",
         "tail",
+        "unlocked",
         "words",
     )
 
@@ -77,6 +79,7 @@ class Inode:
         self.tail = 0
         self.reclaimed = False
         self.stranded: set[int] = set()
+        self.unlocked = False
         self.cached: set[int] = set()
         self.dirty: set[int] = set()
         self.words: dict[int, int] = {}
@@ -120,6 +123,7 @@ class Inode:
             self.dirty.update(range(self.data_pages))
         self.reclaimed = False
         self.stranded.clear()
+        self.unlocked = False
 
 
 class File:
