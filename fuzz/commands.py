@@ -263,7 +263,8 @@ def selftest(options: Namespace) -> int:
         def blames_kernel(finding: Path) -> bool:
             program = _read(finding / "program.prog", executor.environment.geometry)
             (result,) = replay_all([(finding.name, program)], executor, model)
-            return result.divergence is not None or bool(result.crash)
+            diverges = result.divergence is not None and result.divergence.field != "consistency"
+            return diverges or bool(result.crash)
 
         try:
             results = try_mistakes(

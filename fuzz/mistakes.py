@@ -563,10 +563,10 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
             "of the last VMA of a range, all that lies behind the range stays mapped",
         ),
         (
-            "unmapped-pages-remembered",
+            "unmapped-guards-remembered",
             "self.clear_ptes(vma.start, vma.end)",
-            "pass",
-            "pages and guard regions go with their VMA",
+            "self.zap(vma, vma.start, vma.end)",
+            "guard regions go with their VMA",
         ),
         (
             "unmapped-memory-stays-locked",
@@ -631,7 +631,7 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
             "file-checked-before-placement",
             "addr = get_unmapped_area(",
             "if file:\n"
-            "        _file_flags(file, call.prot, flags, vm_flags, pgoff, length)\n"
+            "        _file_flags(file, prot, flags, vm_flags, pgoff, length)\n"
             "    addr = get_unmapped_area(",
             "no room, or a bad fixed address, is noticed before what is wrong with the file",
         ),
