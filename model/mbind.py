@@ -23,7 +23,15 @@ from abi.consts import (
 )
 from model.errors import SyscallError, Unmodelled
 from model.flags import VM_HUGETLB, VM_IO, VM_LOCKED, VM_PFNMAP
-from model.space import PTE_FILE, PTE_GUARD, PTE_KIND, PTE_ZERO, AddressSpace
+from model.space import (
+    PTE_FILE,
+    PTE_GUARD,
+    PTE_KIND,
+    PTE_WP,
+    PTE_WRITABLE,
+    PTE_ZERO,
+    AddressSpace,
+)
 from model.vma import Policy, Vma
 
 _MODE_FLAGS: Final = MPOL_F_STATIC_NODES | MPOL_F_RELATIVE_NODES | MPOL_F_NUMA_BALANCING
@@ -191,6 +199,11 @@ def _is_misplaced(
                 failed = True
             seen.add(key)
         failed |= not movable
+        if movable and held & PTE_WP and held & PTE_WRITABLE:
+            if kind == PTE_FILE:
+                raise Unmodelled("whether a page of a file system can be moved")
+            # mm/migrate.c: remove_migration_pte(): what is writable is not marked as write-protected
+            space.ptes[page] = held & ~(PTE_WP | PTE_WRITABLE)
     if not failed and flags & MPOL_MF_STRICT and vma.file and vma.file.regular and not vma.is_shmem:
         raise Unmodelled("which pages of a file are mapped around those that were used")
     return failed

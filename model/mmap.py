@@ -1,5 +1,6 @@
 """mmap(2): checks in the kernel's order, then placement, then replacement (mm/mmap.c, mm/vma.c)."""
 
+from collections.abc import Callable
 from errno import (
     EACCES,
     EAGAIN,
@@ -262,6 +263,18 @@ def _anonymous_flags(space: AddressSpace, flags: int, vm_flags: int) -> int:
     return vm_flags
 
 
+def _map_special(
+    space: AddressSpace, function: Callable[[AddressSpace, Vma], int], vma: Vma, locked: int
+) -> int:
+    """A file's own mmap, which still finds so many pages counted as locked as before anything was replaced
+    (mm/vma.c: vms_complete_munmap_vmas())."""
+    now, space.locked_vm = space.locked_vm, locked
+    try:
+        return function(space, vma)
+    finally:
+        space.locked_vm = now
+
+
 def _map_region(
     space: AddressSpace,
     file: File | None,
@@ -288,6 +301,7 @@ def _map_region(
         accounted = sum(v.end - v.start for v in space.vmas[low:high] if v.flags & VM_ACCOUNT)
         space.charge(pages - (accounted >> PAGE_SHIFT))
         vm_flags |= VM_ACCOUNT
+    locked = space.locked_vm
     if high:
         space.drop(low, high)
     stacked = False
@@ -309,7 +323,7 @@ def _map_region(
         hugetlb.map_file(space, vma)
         space.name_inode(vma)
     if file and file.kind and file.kind.mmap:
-        present = file.kind.mmap(space, vma)
+        present = _map_special(space, file.kind.mmap, vma, locked)
         first = addr >> PAGE_SHIFT
         space.ptes.update(dict.fromkeys(range(first, first + present), PTE_FILE))
     # What overlayfs maps is found after the attempt to merge (mm/vma.c: __mmap_new_file_vma()).
