@@ -19,25 +19,18 @@ from abi.calls import (
     Setrlimit,
 )
 from abi.consts import (
-    FD_NAMES,
     MADV_COLLAPSE,
     MADV_HWPOISON,
     MADV_POPULATE_READ,
     MADV_POPULATE_WRITE,
     MADV_SOFT_OFFLINE,
-    MAP_ANONYMOUS,
-    MAP_HUGETLB,
     MAP_LOCKED,
     MAP_NORESERVE,
     MAP_POPULATE,
-    MAP_PRIVATE,
-    MAP_TYPE,
-    PR_MDWE_NO_INHERIT,
-    PR_MDWE_REFUSE_EXEC_GAIN,
-    PR_SET_MDWE,
     PRCTL_NAMES,
     RESOURCE_NAMES,
 )
+from kernel_bridge.policy import reserves_privately, sets_mdwe
 
 #: They take a page of memory out of use for good when the caller has CAP_SYS_ADMIN.
 _POISON: Final = (MADV_HWPOISON, MADV_SOFT_OFFLINE)
@@ -53,8 +46,6 @@ _MUCH: Final = 16 << 20
 _EAGER_FLAGS: Final = MAP_POPULATE | MAP_LOCKED
 _ADVISING: Final = (Madvise, ProcessMadvise)
 _LOCKING: Final = (Mlock, Mlock2)
-#: What PR_SET_MDWE takes; nothing unsets it.
-_MDWE: Final = (PR_MDWE_REFUSE_EXEC_GAIN, PR_MDWE_REFUSE_EXEC_GAIN | PR_MDWE_NO_INHERIT)
 #: One that fills takes a quarter of a second: so few of those that could are made; of what is read from bytes, in which
 #: they are as frequent as any other, fewer.
 FILL_SHARE: Final = 0.1
@@ -84,18 +75,9 @@ def restrain(call: Call, unprivileged: bool = False) -> Call:
             return replace(call, option=_OPTIONS[call.option % len(_OPTIONS)])
     elif isinstance(call, Setrlimit) and call.resource & _INT not in _RESOURCES:
         return replace(call, resource=_RESOURCES[call.resource % len(_RESOURCES)])
-    elif isinstance(call, Mmap) and _reserves_privately(call):
+    elif isinstance(call, Mmap) and reserves_privately(call):
         return replace(call, flags=call.flags | MAP_NORESERVE)
     return call
-
-
-def _reserves_privately(call: Mmap) -> bool:
-    """It is private, of huge pages, and reserves them: a part of it that moves would leak the rest's."""
-    if call.flags & (MAP_TYPE | MAP_NORESERVE) != MAP_PRIVATE:
-        return False
-    if call.flags & MAP_ANONYMOUS:
-        return call.flags & MAP_HUGETLB != 0
-    return call.fd == FD_NAMES["hugetlb"]
 
 
 def restrain_program(program: Program, unprivileged: bool = False) -> Program:
@@ -113,7 +95,7 @@ def is_costly(call: Call) -> bool:
     if is_filling(call):
         return True
     if isinstance(call, Prctl):
-        return call.option & _INT == PR_SET_MDWE and call.value in _MDWE and not call.extra
+        return sets_mdwe(call)
     return isinstance(call, _LOCKING) and call.length > _MUCH
 
 

@@ -59,7 +59,7 @@ def refusal(program: Program, sys_admin: bool) -> str:
                 fd = call.fd & _INT
                 if fd < FIRST_OBJECT_FD or fd in (FD_READER, FD_READER_END):
                     return f"call {index} names a descriptor of the executor's own"
-                reserves |= type(call) is Mmap and _reserves_privately(call)
+                reserves |= type(call) is Mmap and reserves_privately(call)
             case Mremap():
                 if reserves:
                     return f"call {index} could leak huge pages that are reserved for a private mapping"
@@ -75,8 +75,8 @@ def refusal(program: Program, sys_admin: bool) -> str:
     return ""
 
 
-def _reserves_privately(call: Mmap) -> bool:
-    """It is private, of huge pages, and reserves them."""
+def reserves_privately(call: Mmap) -> bool:
+    """It is private, of huge pages, and reserves them: a part of it that moves would leak the rest's."""
     anonymous = call.flags & MAP_ANONYMOUS
     huge = call.flags & MAP_HUGETLB if anonymous else call.fd & _INT == FD_NAMES["hugetlb"]
     return bool(huge) and call.flags & (MAP_TYPE | MAP_NORESERVE) == MAP_PRIVATE

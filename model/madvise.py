@@ -144,7 +144,10 @@ def madvise(space: AddressSpace, call: Madvise) -> int:
     if advice in (MADV_POPULATE_READ, MADV_POPULATE_WRITE):
         _populate(space, start, end, write=advice == MADV_POPULATE_WRITE)
     else:
-        _walk(space, MADVISE[advice], start, end)
+        row = MADVISE[advice]
+        if walk(space, start, end, lambda vma, low, high: _advise(space, row, vma, low, high)):
+            # madvise(2): part of the range is not mapped; the rest was advised
+            raise SyscallError(ENOMEM)
     return 0
 
 
@@ -160,7 +163,9 @@ def is_known(space: AddressSpace, advice: int) -> bool:
     return row.needs in space.environment.config
 
 
-def _walk(space: AddressSpace, row: Advised, start: int, end: int) -> None:
+def walk(space: AddressSpace, start: int, end: int, visit: Callable[[Vma, int, int], int]) -> bool:
+    """Visit each VMA's part of a range, which says where to go on; whether there were holes
+    (mm/madvise.c: madvise_walk_vmas())."""
     hole = False
     while start < end:
         vma = space.first(start, end)
@@ -170,10 +175,8 @@ def _walk(space: AddressSpace, row: Advised, start: int, end: int) -> None:
         if vma.start > start:
             hole = True
             start = vma.start
-        start = _advise(space, row, vma, start, min(vma.end, end))
-    if hole:
-        # madvise(2): part of the range is not mapped; the rest was advised
-        raise SyscallError(ENOMEM)
+        start = visit(vma, start, min(vma.end, end))
+    return hole
 
 
 def _advise(space: AddressSpace, row: Advised, vma: Vma, start: int, end: int) -> int:

@@ -24,12 +24,20 @@ from model.flags import (
     VM_GROWSDOWN,
     VM_READ,
     VM_SHADOW_STACK,
-    VM_SHARED,
     VM_UFFD_MINOR,
     VM_UFFD_MISSING,
     VM_WRITE,
 )
-from model.space import PTE_ANON, PTE_FILE, PTE_GUARD, PTE_KIND, PTE_WORD, PTE_WP, AddressSpace
+from model.space import (
+    PTE_ANON,
+    PTE_FILE,
+    PTE_GUARD,
+    PTE_KIND,
+    PTE_WORD,
+    PTE_WP,
+    AddressSpace,
+    is_data,
+)
 from model.vma import Vma
 
 #: VM_* bit -> bit of a flags word.
@@ -38,13 +46,23 @@ _ENTRY_WORD: Final = 8
 
 
 def data_and_stack(space: AddressSpace) -> int:
-    """VmData + VmStk (pages; mm/mmap.c: vm_stat_account())."""
-    total = 0
+    """VmData + VmStk (pages)."""
+    data, stack, _ = _counted(space)
+    return data + stack
+
+
+def _counted(space: AddressSpace) -> tuple[int, int, int]:
+    """VmData, VmStk, VmExe + VmLib (pages; mm/mmap.c: vm_stat_account())."""
+    data = stack = executable = 0
     for vma in space.vmas:
-        flags = vma.flags
-        if flags & VM_GROWSDOWN or flags & (VM_WRITE | VM_SHARED) == VM_WRITE:
-            total += vma.end - vma.start
-    return total >> PAGE_SHIFT
+        flags, size = vma.flags, vma.end - vma.start
+        if flags & (VM_EXEC | VM_WRITE | VM_GROWSDOWN) == VM_EXEC:
+            executable += size
+        elif flags & (VM_GROWSDOWN | VM_SHADOW_STACK):
+            stack += size
+        elif is_data(flags):
+            data += size
+    return data >> PAGE_SHIFT, stack >> PAGE_SHIFT, executable >> PAGE_SHIFT
 
 
 def flags_section(space: AddressSpace) -> bytes:
@@ -62,17 +80,8 @@ def _word(flags: int, _known: dict[int, int] = {}) -> int:  # noqa: B006  # a ca
 
 
 def counters_section(space: AddressSpace) -> bytes:
-    """VmLck, VmData, VmStk, VmExe + VmLib (mm/mmap.c: vm_stat_account())."""
-    data = stack = executable = 0
-    for vma in space.vmas:
-        flags, pages = vma.flags, vma.end - vma.start >> PAGE_SHIFT
-        if flags & (VM_EXEC | VM_WRITE | VM_GROWSDOWN) == VM_EXEC:
-            executable += pages
-        elif flags & (VM_GROWSDOWN | VM_SHADOW_STACK):
-            stack += pages
-        elif flags & (VM_WRITE | VM_SHARED | VM_GROWSDOWN) == VM_WRITE:
-            data += pages
-    return COUNTERS.pack(space.locked_vm, data, stack, executable)
+    """VmLck, VmData, VmStk, VmExe + VmLib."""
+    return COUNTERS.pack(space.locked_vm, *_counted(space))
 
 
 def pages_section(space: AddressSpace) -> bytes:

@@ -6,6 +6,7 @@ from typing import Final
 from abi.calls import SetVmaName
 from abi.consts import PAGE, VMA_NAMES, WORD
 from model.errors import SyscallError
+from model.madvise import walk
 from model.space import AddressSpace
 from model.vma import Vma
 
@@ -33,15 +34,7 @@ def set_vma_name(space: AddressSpace, call: SetVmaName) -> int:
     if (call.length and not length) or start + length > WORD:
         raise SyscallError(EINVAL)  # mm/madvise.c: madvise_set_anon_name(): the range wraps
     end = start + length
-    hole = False
-    while start < end:
-        vma = space.first(start, end)
-        if vma is None:
-            hole = True
-            break
-        hole |= vma.start > start
-        start = _name(space, vma, max(start, vma.start), min(vma.end, end), label)
-    if hole:
+    if walk(space, start, end, lambda vma, low, high: _name(space, vma, low, high, label)):
         # PR_SET_VMA(2const): part of the range is not mapped; the rest was named
         raise SyscallError(ENOMEM)
     return 0
