@@ -65,7 +65,7 @@ CONTROL: Final = (
     "base_count",  # records in the baseline area; 0: the next start sets it
     "base_size",  # VmSize in pages
     "base_data",  # VmData + VmStk in pages
-    "base_locked",  # VmLck in KiB
+    "base_locked",  # VmLck in pages
     "base_uffd",
     # a request
     "request",  # REQUEST_*

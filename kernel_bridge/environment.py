@@ -118,7 +118,7 @@ def _read(
         max_map_count=_sysctl("vm/max_map_count"),
         memory_pages=_memory_pages(),
         total_pages=memory.get("base_size"),
-        locked_pages=memory.get("base_locked") * 1024 // PAGE,
+        locked_pages=memory.get("base_locked"),
         node_bits=(node_bits := _node_bits(probe)),
         nodes=_nodes(probe, geometry.window, node_bits),
         start_brk=int(stat[44]),

@@ -436,6 +436,7 @@ static void restore_limits(void)
 static u32 reset(const struct abi_record *last, u64 count)
 {
 	u64 base_count = CTL(BASE_COUNT), gap = 0, data;
+	struct abi_counters counters;
 	s64 n;
 
 	if (CTL(LIMITED))
@@ -468,7 +469,8 @@ static u32 reset(const struct abi_record *last, u64 count)
 	/* Secret memory is locked without having been asked for. */
 	if (CTL(SEEN) >> ABI_IDENT_SECRETMEM & 1)
 		CTL(SAW_LOCKED) = 1;
-	if (CTL(SAW_LOCKED) && layout_vm_locked() != (s64)CTL(BASE_LOCKED))
+	if (CTL(SAW_LOCKED) &&
+	    (observe_counters(&counters) || counters.locked != CTL(BASE_LOCKED)))
 		return ABI_DIRTY_LOCKED;
 	return ABI_DIRTY_NO;
 }

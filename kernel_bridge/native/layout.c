@@ -325,19 +325,23 @@ void layout_forget(void)
 	CTL(IDENT_OVERFLOW) = 0;
 }
 
-static s64 number(const char *p)
+const char *layout_number(const char *p, u64 *value)
 {
-	s64 value = 0;
+	u64 v = 0;
 
+	while (*p == ' ' || *p == '\t')
+		p++;
 	for (; *p >= '0' && *p <= '9'; p++)
-		value = value * 10 + (*p - '0');
-	return value;
+		v = v * 10 + (u64)(*p - '0');
+	*value = v;
+	return p;
 }
 
 s64 layout_vm_size(u64 *data)
 {
 	char text[128], *p;
 	int spaces = 0;
+	u64 size;
 	s64 got = sys(pread64, ABI_FD_STATM, text, sizeof(text) - 1, 0);
 
 	if (got <= 0)
@@ -346,29 +350,7 @@ s64 layout_vm_size(u64 *data)
 	/* size resident shared text lib data dt */
 	for (p = text; *p && spaces < 5; p++)
 		spaces += *p == ' ';
-	*data = number(p);
-	return number(text);
-}
-
-s64 layout_vm_locked(void)
-{
-	static const char key[] = "\nVmLck:";
-	char *text = SHARED(TEXT), *p;
-	s64 got = sys(pread64, ABI_FD_STATUS, text, 4095, 0);
-
-	if (got <= 0)
-		return got ? got : -EIO;
-	text[got] = 0;
-	for (p = text; *p; p++) {
-		u64 same = 0;
-
-		while (key[same] && p[same] == key[same])
-			same++;
-		if (key[same])
-			continue;
-		for (p += same; *p == ' ' || *p == '\t';)
-			p++;
-		return number(p);
-	}
-	return -EIO;
+	layout_number(p, data);
+	layout_number(text, &size);
+	return size;
 }

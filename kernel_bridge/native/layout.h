@@ -44,7 +44,7 @@ void layout_forget(void);
 /* VmSize, and VmData + VmStk in *data, in pages; -errno if they cannot be read. */
 s64 layout_vm_size(u64 *data);
 
-/* VmLck in KiB, or -errno. */
-s64 layout_vm_locked(void);
+/* The decimal number behind blanks at p; returns what follows it. */
+const char *layout_number(const char *p, u64 *value);
 
 #endif

@@ -69,18 +69,6 @@ static u64 read_page(const struct abi_record *r, u64 addr)
 	return outcome ? outcome : CTL(WORD) << (64 - VALUE_BITS);
 }
 
-static const char *number(const char *p, u64 *value)
-{
-	u64 v = 0;
-
-	while (*p == ' ' || *p == '\t')
-		p++;
-	for (; *p >= '0' && *p <= '9'; p++)
-		v = v * 10 + (u64)(*p - '0');
-	*value = v;
-	return p;
-}
-
 static int starts(const char *p, const char *key)
 {
 	while (*key && *p == *key) {
@@ -109,7 +97,7 @@ s64 observe_counters(struct abi_counters *out)
 		if (*p == 'V' && p[1] == 'm')
 			for (u64 i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
 				if (starts(p, keys[i].key)) {
-					p = number(p + keys[i].length, &value);
+					p = layout_number(p + keys[i].length, &value);
 					words[keys[i].place] += value / (ABI_PAGE / 1024);
 					break;
 				}

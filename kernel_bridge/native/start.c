@@ -10,6 +10,7 @@
 #include <asm/signal.h>
 
 #include "events.h"
+#include "observe.h"
 #include "special.h"
 
 #ifndef UFFD_USER_MODE_ONLY
@@ -260,12 +261,13 @@ static void settle(void)
 	struct abi_record *now = SCRATCH;
 	s64 n = layout_read(now, SCRATCH_RECORDS, 0, 0, 0);
 	u64 data;
-	s64 size = layout_vm_size(&data), locked = layout_vm_locked();
+	struct abi_counters counters;
+	s64 size = layout_vm_size(&data), err = observe_counters(&counters);
 	u64 uffd = CTL(UFFD0) | CTL(UFFD1) << 16 | CTL(UFFD2) << 32 | CTL(UFFD2_FORKS) << 48;
 
 	if (n <= 0)
 		fail(START_LAYOUT, n);
-	if (size < 0 || locked < 0)
+	if (size < 0 || err)
 		fail(START_PROC, EIO);
 	if (!CTL(BASE_COUNT)) {
 		CTL(SOFT_AS) = soft_limit(RLIMIT_AS);
@@ -276,13 +278,13 @@ static void settle(void)
 		CTL(BASE_COUNT) = n;
 		CTL(BASE_SIZE) = size;
 		CTL(BASE_DATA) = data;
-		CTL(BASE_LOCKED) = locked;
+		CTL(BASE_LOCKED) = counters.locked;
 		CTL(BASE_UFFD) = uffd;
 	}
 	if (CTL(BASE_COUNT) != (u64)n || !same_records(BASE, now, n))
 		fail(START_BASELINE, 0);
 	if (CTL(BASE_SIZE) != (u64)size || CTL(BASE_DATA) != data ||
-	    CTL(BASE_LOCKED) != (u64)locked || CTL(BASE_UFFD) != uffd)
+	    CTL(BASE_LOCKED) != counters.locked || CTL(BASE_UFFD) != uffd)
 		fail(START_COUNTERS, 0);
 	layout_forget();
 }
