@@ -31,7 +31,7 @@ from model.flags import (
     VM_UFFD_WP,
     VM_WRITE,
 )
-from model.space import PTE_ANON, PTE_FILE, PTE_KIND, PTE_WORD, PTE_WP, AddressSpace
+from model.space import PTE_ANON, PTE_FILE, PTE_KIND, PTE_WORD, PTE_WP, PTE_WRITABLE, AddressSpace
 from model.vma import File, Inode, Vma
 
 GIB: Final = 1 << 30
@@ -267,7 +267,7 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
         entry = PTE_FILE | protected
         space.ptes.update(dict.fromkeys(range(page, page + PAGES), entry))
         held = PTE_FILE
-    if write and protected:
+    if write and protected and not entry & PTE_WRITABLE:
         return refused
     if write and held == PTE_FILE and not vma.flags & VM_SHARED:
         return TOUCH_OK if _fill(space, vma, page, PTE_ANON, _words(inode, index)) else TOUCH_SIGBUS

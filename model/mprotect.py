@@ -150,6 +150,7 @@ def _make_writable(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
         if held & PTE_WP and held & PTE_KIND:
             held &= ~PTE_WRITABLE
             own = held & (PTE_KIND | PTE_ZERO | PTE_FORKED) == PTE_ANON
+            own = own and not vma.flags & VM_HUGETLB  # hugetlb_change_protection() only modifies
             if may and (vma.flags & VM_SHARED or own):
                 held |= PTE_WRITABLE
             space.ptes[page] = held
