@@ -1,6 +1,6 @@
-"""Compiles the native executor into a cache directory and gives its path.
+"""Compiles the native programs into a cache directory and gives their paths: the executor, and the agent of guests.
 
-It knows compilers and caches, not what the executor does. `python -m kernel_bridge` prints the path.
+It knows compilers and caches, not what they do. `python -m kernel_bridge` prints the path.
 """
 
 import hashlib
@@ -11,24 +11,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from shutil import which
 from typing import Final
 
 NATIVE: Final = Path(__file__).parent / "native"
-SOURCES: Final = (
-    "child.c",
-    "events.c",
-    "executor.c",
-    "filler.c",
-    "layout.c",
-    "observe.c",
-    "special.c",
-    "start.c",
-)
 HEADERS: Final = (
     "abi.gen.h",
+    "agent.h",
     "child.h",
     "events.h",
     "executor.h",
@@ -43,8 +35,34 @@ FLAGS: Final = (
     "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-fno-pic",
     "-fno-strict-aliasing", "-fno-stack-protector", "-fno-asynchronous-unwind-tables",
     "-fno-sanitize=all", "-fcf-protection=none", "-mgeneral-regs-only", "-mno-red-zone",
-    "-nostdlib", "-static", "-no-pie", "-Wl,-T,executor.lds", "-Wl,--build-id=none",
+    "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none",
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """A native program: its name, its sources, what the compiler is told besides FLAGS."""
+
+    name: str
+    sources: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+
+
+EXECUTOR: Final = Binary(
+    "executor",
+    (
+        "child.c",
+        "events.c",
+        "executor.c",
+        "filler.c",
+        "layout.c",
+        "observe.c",
+        "special.c",
+        "start.c",
+    ),
+    ("-Wl,-T,executor.lds",),
+)
+AGENT: Final = Binary("agent", ("agent.c",))
 #: What a machine without a compiler is told.
 ADVICE: Final = "install the package `gcc`, or run `pip install ziglang`"
 
@@ -99,21 +117,21 @@ def compilers() -> Iterator[list[str]]:
         yield [sys.executable, "-m", "ziglang", "cc"]
 
 
-def build() -> Path:
-    """The path of the executor's binary, compiled now unless these sources and this compiler made it before.
+def build(binary: Binary = EXECUTOR) -> Path:
+    """The path of a binary, compiled now unless these sources and this compiler made it before.
 
     Raises:
         BuildError: there is no compiler, or none that can build it, or no directory for it.
     """
-    return _build(os.environ.get("CC"), tuple(cache_directories()))
+    return _build(binary, os.environ.get("CC"), tuple(cache_directories()))
 
 
 @cache
-def _build(_cc: str | None, _caches: tuple[Path, ...]) -> Path:
+def _build(binary: Binary, _cc: str | None, _caches: tuple[Path, ...]) -> Path:
     problems = []
     for compiler in compilers():
         try:
-            return _build_with(compiler)
+            return _build_with(binary, compiler)
         except _CompilerError as error:
             problems.append(str(error))
     if not problems:
@@ -125,18 +143,18 @@ class _CompilerError(Exception):
     pass
 
 
-def _build_with(compiler: list[str]) -> Path:
+def _build_with(binary: Binary, compiler: list[str]) -> Path:
     directory = writable_directory("build")
     with tempfile.TemporaryDirectory(dir=directory) as scratch:
         version = _run([*compiler, "--version"], scratch).splitlines()[:1]
-        digest = hashlib.sha256(repr((compiler, version, FLAGS)).encode())
-        for name in (*SOURCES, *HEADERS):
+        digest = hashlib.sha256(repr((compiler, version, FLAGS, binary.flags)).encode())
+        for name in (*binary.sources, *HEADERS):
             digest.update((NATIVE / name).read_bytes())
-        path = directory / f"executor-{digest.hexdigest()[:16]}"
+        path = directory / f"{binary.name}-{digest.hexdigest()[:16]}"
         if path.exists():
             return path
-        made = Path(scratch) / "executor"
-        _run([*compiler, *FLAGS, "-o", str(made), *SOURCES], scratch)
+        made = Path(scratch) / binary.name
+        _run([*compiler, *FLAGS, *binary.flags, "-o", str(made), *binary.sources], scratch)
         made.chmod(0o755)
         made.replace(path)
     return path
@@ -156,5 +174,5 @@ def _run(command: list[str], scratch: str) -> str:
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         reason = next((line for line in lines if "error" in line), lines[0])
-        raise _CompilerError(f"{name} cannot build the executor ({reason.strip()})")
+        raise _CompilerError(f"{name} cannot build the native programs ({reason.strip()})")
     return done.stdout

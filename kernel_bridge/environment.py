@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from errno import EFAULT, EINVAL, ENOSYS, EPERM
-from pathlib import Path
 from typing import Final
 
 from abi.calls import Call, Madvise, Mbind, Mmap, SetVmaName
@@ -33,8 +32,8 @@ from abi.environment import Environment, Geometry, InitialVma, Object
 from abi.trace import RECORD, unpack_layout
 from abi.wire import IDENT_IMAGE, IDENT_SHARED
 from kernel_bridge import hugepages, maps
+from kernel_bridge.machine import BridgeError, Machine, Memory
 from kernel_bridge.objects import Objects, file_system
-from kernel_bridge.process import BridgeError, Memory
 
 _CAPABILITIES: Final = {
     "IPC_LOCK": 14,
@@ -49,13 +48,13 @@ _UNLIMITED: Final = (1 << 64) - 1
 _GIB: Final = 1 << 30
 
 
-def capabilities(pid: int) -> frozenset[str]:
+def capabilities(machine: Machine, pid: int) -> frozenset[str]:
     """The capabilities the executor holds, of those that matter here.
 
     Raises:
         OSError: there is no such process.
     """
-    bits = int(_status(pid)["CapEff"], 16)
+    bits = int(_status(machine, pid)["CapEff"], 16)
     return frozenset(name for name, bit in _CAPABILITIES.items() if bits >> bit & 1)
 
 
@@ -84,8 +83,9 @@ def _read(
     geometry: Geometry,
     probe: Callable[[Call], int],
 ) -> Environment:
-    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    limits, hard = _limits(pid)
+    machine = objects.machine
+    stat = machine.text(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    limits, hard = _limits(machine, pid)
     missing = dict(objects.missing)
     uffds = []
     for name in _UFFDS:
@@ -96,11 +96,11 @@ def _read(
             uffds.append(Object(FD_NAMES[name], name, 0, "uffd", 0, writable=False))
     top = probe(Mmap(0, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) + PAGE
     lowest = probe(Mmap(PAGE, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))
-    dac_mmap_min_addr = _sysctl("vm/mmap_min_addr")
-    uname = os.uname()
+    dac_mmap_min_addr = _sysctl(machine, "vm/mmap_min_addr")
+    release, hardware = machine.uname()
     return Environment(
         geometry=Geometry(geometry.window, geometry.window_pages, top, int(stat[44])),
-        initial=_initial(pid, memory),
+        initial=_initial(machine, pid, memory),
         objects=tuple(_with_noexec(o, probe) for o in (*objects.described, *uffds)),
         missing=missing,
         segments=tuple(objects.segments_described),
@@ -115,8 +115,8 @@ def _read(
         rlimit_data_max=hard["Max data size"],
         rlimit_memlock_max=hard["Max locked memory"],
         rlimit_stack_max=hard["Max stack size"],
-        max_map_count=_sysctl("vm/max_map_count"),
-        memory_pages=_memory_pages(),
+        max_map_count=_sysctl(machine, "vm/max_map_count"),
+        memory_pages=_memory_pages(machine),
         total_pages=memory.get("base_size"),
         locked_pages=memory.get("base_locked"),
         node_bits=(node_bits := _node_bits(probe)),
@@ -125,26 +125,26 @@ def _read(
         brk=memory.get("brk"),
         data_segment=int(stat[43]) - int(stat[42]),
         start_stack=int(stat[25]),
-        capabilities=capabilities(pid),
-        config=_config(probe) | _uffd_config(memory),
-        overcommit=_sysctl("vm/overcommit_memory"),
-        huge_pages=_huge_pages(probe),
-        release=uname.release,
-        machine=uname.machine,
+        capabilities=capabilities(machine, pid),
+        config=_config(machine, pid, probe) | _uffd_config(memory),
+        overcommit=_sysctl(machine, "vm/overcommit_memory"),
+        huge_pages=_huge_pages(machine, probe),
+        release=release,
+        machine=hardware,
     )
 
 
-def _initial(pid: int, memory: Memory) -> tuple[InitialVma, ...]:
+def _initial(machine: Machine, pid: int, memory: Memory) -> tuple[InitialVma, ...]:
     records = memory.read("baseline", 0, memory.get("base_count") * RECORD.size)
-    entries = maps.parse(Path(f"/proc/{pid}/smaps").read_text())
+    entries = maps.parse(machine.text(f"/proc/{pid}/smaps"))
     layout = unpack_layout(records)
     if [(m.start, m.end, m.perms) for m in layout] != [(e.start, e.end, e.perms) for e in entries]:
         raise ValueError("smaps and the executor's report show different layouts")
-    image = os.open(f"/proc/{pid}/exe", os.O_RDONLY | os.O_CLOEXEC)
+    image = machine.open(f"/proc/{pid}/exe", os.O_RDONLY)
     try:
-        fs = {IDENT_IMAGE: file_system(image), IDENT_SHARED: "tmpfs"}
+        fs = {IDENT_IMAGE: file_system(machine, image), IDENT_SHARED: "tmpfs"}
     finally:
-        os.close(image)
+        machine.close_fd(image)
     return tuple(
         InitialVma(
             m.start,
@@ -167,31 +167,37 @@ def _with_noexec(obj: Object, probe: Callable[[Call], int]) -> Object:
     return replace(obj, noexec=value == -EPERM)
 
 
-def _config(probe: Callable[[Call], int]) -> frozenset[str]:
+def _config(machine: Machine, pid: int, probe: Callable[[Call], int]) -> frozenset[str]:
     found = {name for name, advice in _ADVICE.items() if probe(Madvise(0, 0, advice)) != -EINVAL}
-    flags = (line for line in _lines("/proc/cpuinfo") if line.startswith("flags"))
+    flags = (
+        line for line in machine.text("/proc/cpuinfo").splitlines() if line.startswith("flags")
+    )
     if "ospke" in next(flags, "").split():
         found.add("PKU")
     if probe(SetVmaName(0, 0, VMA_NAMES["a"])) == 0:
         found.add("ANON_VMA_NAME")
-    sizes = hugepages.sizes()
-    if hugepages.default_size() == PMD_SIZE // 1024 and PMD_SIZE // 1024 in sizes:
+    sizes = hugepages.sizes(machine)
+    if hugepages.default_size(machine) == PMD_SIZE // 1024 and PMD_SIZE // 1024 in sizes:
         found.add("HUGE_2MB")
     if _GIB // 1024 in sizes:
         found.add("HUGE_1GB")
-    if _shmem_huge():
+    if _shmem_huge(machine):
         found.add("SHMEM_HUGE")
-    if Path("/proc/swaps").exists():
+    if "sd" in maps.parse(machine.text(f"/proc/{pid}/smaps"))[0].flags:
+        found.add("SOFT_DIRTY")
+    if machine.exists("/proc/swaps"):
         found.add("SWAP")
-    if _meminfo("SwapTotal"):
+    if _meminfo(machine, "SwapTotal"):
         found.add("SWAP_SPACE")
-    found.update(f"THP_{name.upper()}" for name in ("always", "never") if _anonymous_huge() == name)
+    found.update(
+        f"THP_{name.upper()}" for name in ("always", "never") if _anonymous_huge(machine) == name
+    )
     return frozenset(found)
 
 
-def _huge_pages(probe: Callable[[Call], int]) -> int:
+def _huge_pages(machine: Machine, probe: Callable[[Call], int]) -> int:
     """The huge pages that a program may count on; a control group may keep it from what the machine has."""
-    pages = hugepages.share()
+    pages = hugepages.share(machine)
     if pages > 0:
         flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB
         if probe(Mmap(0, PMD_SIZE, PROT_READ, flags, -1, 0)) < 0:
@@ -203,19 +209,19 @@ def _uffd_config(memory: Memory) -> frozenset[str]:
     return frozenset(("UFFD_FORK",) if memory.get("uffd2_forks") else ())
 
 
-def _anonymous_huge() -> str:
+def _anonymous_huge(machine: Machine) -> str:
     """Which anonymous memory may have huge pages: "always", "madvise", "never"."""
     try:
-        setting = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+        setting = machine.text("/sys/kernel/mm/transparent_hugepage/enabled")
     except OSError:
         return "never"
     return setting.partition("[")[2].partition("]")[0]
 
 
-def _shmem_huge() -> bool:
+def _shmem_huge(machine: Machine) -> bool:
     """Whether shared memory may have huge pages: the kernel then aligns where it puts it."""
     try:
-        setting = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled").read_text()
+        setting = machine.text("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
     except OSError:
         return False
     return "[never]" not in setting and "[deny]" not in setting
@@ -238,41 +244,35 @@ def _nodes(probe: Callable[[Call], int], unmapped: int, bits: int) -> int:
     return sum(usable) or 1
 
 
-def _memory_pages() -> int:
+def _memory_pages(machine: Machine) -> int:
     """Memory and swap of the machine (pages)."""
-    return _meminfo("MemTotal", "SwapTotal") * 1024 // PAGE
+    return _meminfo(machine, "MemTotal", "SwapTotal") * 1024 // PAGE
 
 
-def _meminfo(*names: str) -> int:
+def _meminfo(machine: Machine, *names: str) -> int:
     """The sum of some lines of /proc/meminfo (KiB)."""
-    sizes = {
-        name: words for name, _, words in (line.partition(":") for line in _lines("/proc/meminfo"))
-    }
-    return sum(int(sizes[name].split()[0]) for name in names)
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines()
+    sizes = machine.meminfo()
+    return sum(sizes[name] for name in names)
 
 
 def _faulted(entry: maps.Entry) -> bool:
     return "sh" not in entry.flags and entry.anonymous > 0
 
 
-def _status(pid: int) -> dict[str, str]:
-    lines = _lines(f"/proc/{pid}/status")
+def _status(machine: Machine, pid: int) -> dict[str, str]:
+    lines = machine.text(f"/proc/{pid}/status").splitlines()
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
-def _limits(pid: int) -> tuple[dict[str, int], dict[str, int]]:
+def _limits(machine: Machine, pid: int) -> tuple[dict[str, int], dict[str, int]]:
     """The soft and the hard limits by their names in /proc."""
     soft: dict[str, int] = {}
     hard: dict[str, int] = {}
-    for line in _lines(f"/proc/{pid}/limits")[1:]:
+    for line in machine.text(f"/proc/{pid}/limits").splitlines()[1:]:
         for limits, word in zip((soft, hard), line[26:].split(), strict=False):
             limits[line[:26].strip()] = _UNLIMITED if word == "unlimited" else int(word)
     return soft, hard
 
 
-def _sysctl(name: str) -> int:
-    return int(Path("/proc/sys", name).read_text())
+def _sysctl(machine: Machine, name: str) -> int:
+    return int(machine.text(f"/proc/sys/{name}"))

@@ -1,6 +1,7 @@
 """Runs programs on the real kernel: batches in, observations out, whatever happens to the executor.
 
-It knows batches, time limits and losses. How a process is started is in `process`, what is refused in `policy`.
+It knows batches, time limits and losses. Where executors run and how they are started is `machine`'s business, what is
+refused `policy`'s.
 """
 
 import os
@@ -8,6 +9,7 @@ import signal
 import time
 import weakref
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -16,11 +18,12 @@ from abi import wire
 from abi.calls import NAMES, Call, Program
 from abi.environment import Environment, Geometry
 from abi.trace import RECORD, STEP
-from kernel_bridge import policy, process
-from kernel_bridge.build import BuildError, build, writable_directory
+from kernel_bridge import policy
+from kernel_bridge.build import writable_directory
 from kernel_bridge.environment import capabilities, read_environment
-from kernel_bridge.objects import Objects, open_objects
-from kernel_bridge.process import BridgeError, Memory, Process
+from kernel_bridge.local import Local
+from kernel_bridge.machine import BridgeError, Machine, MachineLost, Memory, Process
+from kernel_bridge.objects import SHARED_MEMORY, Objects, open_objects
 
 _READERS: Final = {
     "auto": wire.READER_AUTO,
@@ -36,7 +39,6 @@ _LEARNT: Final = (
 )
 #: How often in a row an executor may fail to start.
 _ATTEMPTS: Final = 3
-_START_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,10 @@ class ExecutorConfig:
     """How an executor is set up.
 
     window, window_pages: where programs aim (bytes, pages); reader: "auto", "query" (PROCMAP_QUERY) or "maps"
-    (text); rlimit_as: bytes; call_seconds, program_seconds: when it counts as hung; state: directory for the
-    mapped file, None for one in the cache; drop_privileges: become an ordinary user if Python is root; cpu: where
-    the executor runs, None for anywhere; protect: lock and seal its own VMAs, as far as the kernel lets it.
+    (text); rlimit_as: bytes; call_seconds, program_seconds: when it counts as hung; start_seconds: when its start
+    does; state: directory for the mapped file, None for one in the cache; drop_privileges: become an ordinary user if
+    it starts as root; cpu: where the executor runs, None for anywhere; protect: lock and seal its own VMAs, as far as
+    the kernel lets it.
     """
 
     window: int = Geometry().window
@@ -55,6 +58,7 @@ class ExecutorConfig:
     rlimit_as: int = 256 << 20
     call_seconds: float = 10.0
     program_seconds: float = 60.0
+    start_seconds: float = 10.0
     state: Path | None = None
     drop_privileges: bool = True
     cpu: int | None = None
@@ -65,15 +69,16 @@ class ExecutorConfig:
 class Loss:
     """Why a program was not observed to its end.
 
-    kind: "signal", "exit", "hang", "oom" (its executor died so), "refused" (it was not run), "too-large" (it or
-    its trace does not fit, or it makes too many objects); signal: its number or 0; call: index of the call that
-    ran, -1 for none; text: one line for people.
+    kind: "signal", "exit", "hang", "oom" (its executor died so), "crash" (the kernel did), "refused" (it was not run),
+    "too-large" (it or its trace does not fit, or it makes too many objects); signal: its number or 0; call: index of
+    the call that ran, -1 for none; text: one line for people; console: what the kernel printed as it died.
     """
 
     kind: str
     signal: int
     call: int
     text: str
+    console: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,7 @@ class _Batch:
     sent: list[tuple[int, bytes]] = field(default_factory=list)
     #: Encoded while the executor was busy; sent next.
     ahead: list[tuple[int, bytes]] = field(default_factory=list)
-    #: Programs that must run alone, for one of them wipes the shared memory.
+    #: Programs that must run alone, for one of them wipes the shared memory or kills the kernel.
     alone: set[int] = field(default_factory=set)
     #: Programs after which the process is of no use.
     final: set[int] = field(default_factory=set)
@@ -108,6 +113,15 @@ class _Batch:
     blameless: int = 0
     #: Programs that are observed in full.
     full: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True)
+class _Held:
+    """What an executor holds on its machine."""
+
+    memory: Memory
+    objects: Objects
+    live: list[Process] = field(default_factory=list)
 
 
 class KernelExecutor:
@@ -123,28 +137,24 @@ class KernelExecutor:
     restarts: int
     recycles: int
 
-    def __init__(self, config: ExecutorConfig | None = None) -> None:
+    def __init__(
+        self, config: ExecutorConfig | None = None, machine: Machine | None = None
+    ) -> None:
+        """`machine`: where it runs, by default here. It is not closed with the executor."""
         self.config = config or ExecutorConfig()
         if self.config.reader not in _READERS:
             raise BridgeError(f"no layout reader {self.config.reader!r}: {', '.join(_READERS)}")
-        try:
-            self._binary = build()
-        except BuildError as error:
-            raise BridgeError(str(error)) from None
+        self.machine = machine or Local()
         self.restarts = 0
         self.recycles = 0
         self._batch: _Batch | None = None
         self._base: dict[str, int] = {}
         self._baseline = b""
-        self._memory = Memory()
-        self._objects = open_objects(self._state)
-        self._live: list[Process] = []
-        self._finalizer = weakref.finalize(
-            self, _release, os.getpid(), self._live, self._memory, self._objects
-        )
+        self._held = self._hold()
+        self._finalizer = weakref.finalize(self, _release, os.getpid(), self.machine, self._held)
         try:
             self._start()
-            self._sys_admin = "SYS_ADMIN" in capabilities(self._process.pid)
+            self._sys_admin = "SYS_ADMIN" in capabilities(self.machine, self._process.pid)
             self.environment = read_environment(
                 self._process.pid,
                 self._memory,
@@ -178,10 +188,23 @@ class KernelExecutor:
         return self._process.pid
 
     @property
+    def _is_root(self) -> bool:
+        """Whether executors start as root."""
+        return not self.machine.local or os.geteuid() == 0
+
+    @property
+    def _memory(self) -> Memory:
+        return self._held.memory
+
+    @property
+    def _objects(self) -> Objects:
+        return self._held.objects
+
+    @property
     def _process(self) -> Process:
-        if not self._live:
+        if not self._held.live:
             raise BridgeError("the executor is closed, or could not be started again")
-        return self._live[0]
+        return self._held.live[0]
 
     def run(self, programs: Sequence[Program], *, full: bool = False) -> list[Observation]:
         """Run every program from the initial state; an observation each, in order. `full`: observe all there is.
@@ -351,7 +374,8 @@ class KernelExecutor:
     def _wait(self) -> str | None:
         """Wait for the answer. None when it is there, else what is wrong.
 
-        "died"; "call" or "program": that limit was passed; "replaced": it works on other memory than ours.
+        "died"; "call" or "program": that limit was passed; "replaced": it works on other memory than ours; "machine":
+        all of it is gone.
         """
         memory, config = self._memory, self.config
         tick = min(config.call_seconds, config.program_seconds, 1.0) / 4
@@ -359,7 +383,10 @@ class KernelExecutor:
         beats = (-1, -1)
         programs = -1
         while True:
-            answer = self._process.wait(tick)
+            try:
+                answer = self._process.wait(tick)
+            except MachineLost:
+                return "machine"
             if answer:
                 return None if memory.get("phase") == wire.PHASE_IDLE else "replaced"
             if answer is None:
@@ -377,8 +404,11 @@ class KernelExecutor:
 
     def _lose(self, batch: _Batch, trouble: str) -> None:
         """The executor is lost: name the program it was lost on, start another, send the rest."""
-        status = self._bury()
         self.restarts += 1
+        if trouble == "machine":
+            self._lose_machine(batch)
+            return
+        status = self._bury()
         memory = self._memory
         sent = batch.sent
         indices = [index for index, _ in sent]
@@ -407,6 +437,32 @@ class KernelExecutor:
         self._start()
         self._send(batch)
 
+    def _lose_machine(self, batch: _Batch) -> None:
+        """The machine died under a batch, and cannot say of which program: bring it back, run them one at a time."""
+        indices = [index for index, _ in batch.sent]
+        batch.sent = []
+        self._held.live.clear()
+        self.machine.revive()
+        if len(indices) > 1:
+            batch.alone.update(indices)
+            self._again(batch, indices)
+        else:
+            console = self.machine.console().decode(errors="replace")
+            loss = Loss("crash", 0, -1, f"the kernel was lost: {self.machine.cause}", console)
+            batch.observations[indices[0]] = Observation(b"", loss)
+            self._again(batch, [])
+        self._renew()
+        self._start()
+        self._send(batch)
+
+    def _renew(self) -> None:
+        """The machine is new: so is all that was made on it."""
+        fresh = self._hold()
+        self._held.memory, self._held.objects = fresh.memory, fresh.objects
+
+    def _hold(self) -> _Held:
+        return _Held(self.machine.share(), open_objects(self.machine, self._state))
+
     def _loss(self, program: Program, trouble: str, status: int) -> Loss:
         memory = self._memory
         call = memory.get("call")
@@ -429,7 +485,7 @@ class KernelExecutor:
             return Loss("signal", number, call, text)
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
-            if number == signal.SIGKILL and _oom_kills() > self._oom_kills:
+            if number == signal.SIGKILL and self._count_oom_kills() > self._oom_kills:
                 return Loss("oom", number, call, f"killed by the OOM killer {where}")
             reason = ""
             if number in (signal.SIGSEGV, signal.SIGBUS):
@@ -442,18 +498,20 @@ class KernelExecutor:
 
     def _abandon(self) -> None:
         """Stop whatever runs; the next batch finds a fresh executor, or none if it does not start."""
-        if self._live:
+        if self._held.live:
             self._bury()
             self._start()
 
     def _bury(self) -> int:
         status = self._process.end()
-        self._live.clear()
+        self._held.live.clear()
         return status
 
     # --- start
 
     def _state(self) -> Path:
+        if not self.machine.local:
+            return SHARED_MEMORY
         if self.config.state is None:
             return writable_directory("state")
         self.config.state.mkdir(parents=True, exist_ok=True)
@@ -467,11 +525,18 @@ class KernelExecutor:
         """
         problem = ""
         for _ in range(_ATTEMPTS):
-            problem = self._try_start()
+            try:
+                problem = self._try_start()
+            except MachineLost as error:
+                problem = str(error)
+                self._held.live.clear()
+                self.machine.revive()
+                self._renew()
+                continue
             if not problem:
                 return
             self._process.end()
-            self._live.clear()
+            self._held.live.clear()
         raise BridgeError(f"the executor does not start: {problem}")
 
     def _try_start(self) -> str:
@@ -482,7 +547,7 @@ class KernelExecutor:
         words = {
             "reader": _READERS[config.reader],
             "rlimit_as": config.rlimit_as,
-            "user": _NOBODY if config.drop_privileges and os.geteuid() == 0 else 0,
+            "user": _NOBODY if config.drop_privileges and self._is_root else 0,
             "protect": int(config.protect),
             "objects": sum(1 << fd for fd in descriptors),
             "contents": sum({1 << o.ident for o in mapped if o.contents}),
@@ -494,21 +559,16 @@ class KernelExecutor:
             memory.set(name, value)
         memory.write("baseline", self._baseline)
         memory.write("objects", self._objects.table())
-        self._oom_kills = _oom_kills()
-        self._live.append(process.start(self._binary, memory, descriptors))
-        if config.cpu is not None:
-            try:
-                os.sched_setaffinity(self._process.pid, {config.cpu})
-            except OSError as error:
-                raise BridgeError(f"cannot run on CPU {config.cpu}: {error.strerror}") from None
-        answer = self._process.wait(_START_SECONDS)
+        self._oom_kills = self._count_oom_kills()
+        self._held.live.append(self.machine.start(memory, descriptors, config.cpu))
+        answer = self._process.wait(config.start_seconds)
         if answer:
             if not self._base:
                 self._baseline = memory.read("baseline", 0, memory.get("base_count") * RECORD.size)
                 self._base = {name: memory.get(name) for name in _LEARNT}
             return ""
         if answer is False:
-            return f"it was not ready after {_START_SECONDS:g} s"
+            return f"it was not ready after {config.start_seconds:g} s"
         status = self._process.end()
         return f"{_ending(status)}: {self._start_error(status)}"
 
@@ -518,6 +578,13 @@ class KernelExecutor:
         if not 0 < step < len(wire.START_STEPS):
             return "it gave no reason"
         return wire.START_STEPS[step] + (f" ({os.strerror(error)})" if error else "")
+
+    def _count_oom_kills(self) -> int:
+        try:
+            lines = self.machine.text("/proc/vmstat").splitlines()
+        except OSError:
+            return 0
+        return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
     def _probe(self, call: Call) -> int:
         """The raw result of one call in a program of its own.
@@ -532,14 +599,17 @@ class KernelExecutor:
         return value
 
 
-def _release(owner: int, live: list[Process], memory: Memory, objects: Objects) -> None:
+def _release(owner: int, machine: Machine, held: _Held) -> None:
     """The end of an executor; in a forked child of its owner only the descriptors are closed."""
-    if os.getpid() == owner:
-        for one in live:
+    ours = os.getpid() == owner
+    if ours:
+        for one in held.live:
             one.end()
-    live.clear()
-    objects.close()
-    memory.close()
+    held.live.clear()
+    if ours or machine.local:
+        with suppress(MachineLost):
+            held.objects.close()
+        held.memory.close()
 
 
 def _signal_name(number: int) -> str:
@@ -553,11 +623,3 @@ def _ending(status: int) -> str:
     if os.WIFSIGNALED(status):
         return f"it died of {_signal_name(os.WTERMSIG(status))}"
     return f"it exited with status {os.waitstatus_to_exitcode(status)}"
-
-
-def _oom_kills() -> int:
-    try:
-        lines = Path("/proc/vmstat").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

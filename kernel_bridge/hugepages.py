@@ -3,7 +3,7 @@
 The pool belongs to the whole machine. Each process of ours that may enlarges it by a share and holds a locked file
 that says how much; under one lock the pool is always set to what it was before the first of them, plus the shares whose
 files are still locked. A small process waits for the death of ours, however it comes, and settles then; what even that
-one does not live to do, the next start does. Run as a script it is that process.
+one does not live to do, the next start does. Run as a script it is that process. The pool of a guest is all ours.
 """
 
 import fcntl
@@ -14,7 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:  # run as a script, this module stands alone
+    from kernel_bridge.machine import Machine
 
 #: Huge pages that a program may count on, and more for what only reading its contents takes.
 PAGES: Final = 64
@@ -32,43 +35,57 @@ _BEFORE: Final = "before"
 _PATIENCE: Final = 5.0
 
 
-@cache
-def share() -> int:
+def share(machine: "Machine") -> int:
     """The huge pages of 2 MiB that a program may count on; 0: there are none to be had, -1: not known.
 
     What is taken is kept until this process ends.
     """
-    taken = 0
+    if machine.local:
+        return _share() or _unshared(machine)
     try:
-        if os.geteuid() == 0 and default_size() == _HUGE_KIB:
-            taken = _take(min(PAGES + _MARGIN, _memory_kib() // _PART // _HUGE_KIB))
+        if default_size(machine) == _HUGE_KIB:
+            machine.put(_POOL, str(PAGES + _MARGIN))
+            pages = int(machine.text(_POOL))
+            return pages - _MARGIN if pages >= _LEAST + _MARGIN else -1
     except OSError:
-        taken = 0
-    return taken - _MARGIN if taken else _unshared()
+        return -1
+    return _unshared(machine)
 
 
-def sizes() -> frozenset[int]:
+@cache
+def _share() -> int:
+    """This process's share of the running machine's pool, 0 for none."""
+    try:
+        if os.geteuid() == 0 and _meminfo().get("Hugepagesize", 0) == _HUGE_KIB:
+            taken = _take(min(PAGES + _MARGIN, _memory_kib() // _PART // _HUGE_KIB))
+            return taken - _MARGIN if taken else 0
+    except OSError:
+        pass
+    return 0
+
+
+def sizes(machine: "Machine") -> frozenset[int]:
     """The sizes of huge pages that the kernel has (KiB)."""
     try:
-        names = [path.name for path in _SIZES.iterdir()]
+        names = machine.names(_SIZES)
     except OSError:
         return frozenset()
     return frozenset(int(n.removeprefix("hugepages-").removesuffix("kB")) for n in names)
 
 
-def default_size() -> int:
+def default_size(machine: "Machine") -> int:
     """The size of a huge page that nobody says the size of (KiB), 0 without huge pages."""
-    return _meminfo().get("Hugepagesize", 0)
+    return machine.meminfo().get("Hugepagesize", 0)
 
 
-def _unshared() -> int:
+def _unshared(machine: "Machine") -> int:
     """0 if the pool has nothing to give and does not grow, else -1."""
-    if _HUGE_KIB not in sizes():
+    if _HUGE_KIB not in sizes(machine):
         return 0
     pool = _SIZES / f"hugepages-{_HUGE_KIB}kB"
     try:
         free, reserved, more = (
-            int((pool / name).read_text())
+            int(machine.text(pool / name))
             for name in ("free_hugepages", "resv_hugepages", "nr_overcommit_hugepages")
         )
     except (OSError, ValueError):

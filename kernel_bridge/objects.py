@@ -4,10 +4,9 @@ userfaultfds are not among them: they belong to an address space, so the executo
 """
 
 import errno
-import mmap
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -31,6 +30,7 @@ from abi.wire import (
 )
 from kernel_bridge import volumes
 from kernel_bridge.build import BuildError, writable_directory
+from kernel_bridge.machine import NUMBERS, Machine
 from kernel_bridge.special import SPECIAL, Segment, create_segment
 from kernel_bridge.volumes import VolumeError
 
@@ -64,8 +64,9 @@ SYSFS_FILE: Final = Path("/sys/kernel/btf/vmlinux")
 
 @dataclass(slots=True)
 class Objects:
-    """The open objects: descriptors of this process by the numbers they get in the executor."""
+    """The open objects: descriptors of the machine's process by the numbers they get in the executor."""
 
+    machine: Machine
     descriptors: dict[int, int] = field(default_factory=dict)
     described: list[Object] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
@@ -81,11 +82,11 @@ class Objects:
         return b"".join(rows) + bytes(wire.OBJECT.size)
 
     def close(self) -> None:
-        """Close every descriptor."""
+        """Close every descriptor, and let go of the segments."""
         for fd in (*self.descriptors.values(), *self.other):
-            os.close(fd)
+            self.machine.close_fd(fd)
         for segment in self.segments:
-            segment.close()
+            self.machine.syscall("shmdt", segment.attached)
         self.descriptors.clear()
         self.other.clear()
         self.segments.clear()
@@ -104,9 +105,9 @@ def _flags(obj: Object) -> int:
     return flags
 
 
-def open_objects(state: Callable[[], Path]) -> Objects:
+def open_objects(machine: Machine, state: Callable[[], Path]) -> Objects:
     """Open everything that can be; the rest is `missing`, with the reason. `state` gives the file's directory."""
-    objects = Objects()
+    objects = Objects(machine)
     _open_memfd(objects)
     _open_file(objects, state)
     _open_devzero(objects)
@@ -120,18 +121,18 @@ def open_objects(state: Callable[[], Path]) -> Objects:
     return objects
 
 
-def memfd_create(name: str, flags: int = 0) -> int:
+def memfd_create(machine: Machine, name: str, flags: int = 0) -> int:
     """An anonymous memory file that may be executed, on kernels before and after MFD_EXEC (6.3).
 
     Raises:
         OSError: the kernel has none to give.
     """
     try:
-        return os.memfd_create(name, flags | os.MFD_CLOEXEC | _MFD_EXEC)
+        return machine.syscall("memfd_create", name, flags | os.MFD_CLOEXEC | _MFD_EXEC)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.EACCES):
             raise
-        return os.memfd_create(name, flags | os.MFD_CLOEXEC)
+        return machine.syscall("memfd_create", name, flags | os.MFD_CLOEXEC)
 
 
 def _add(
@@ -156,7 +157,7 @@ def _add(
             fs=fs,
             size=size,
             writable=not readonly,
-            max_bytes=_max_bytes(fd) if size else (1 << 63) - 1,
+            max_bytes=_max_bytes(objects.machine, fd) if size else (1 << 63) - 1,
             data=data,
             contents=contents,
             resident=fs in _SHMEM or fs in ("devzero", "hugetlbfs"),
@@ -166,30 +167,30 @@ def _add(
     )
 
 
-def _max_bytes(fd: int) -> int:
+def _max_bytes(machine: Machine, fd: int) -> int:
     """The largest offset of a file on its file system (sb->s_maxbytes), which lseek(2) tells (bytes)."""
     low, high = 0, (1 << 63) - 1
     while low < high:
         middle = (low + high + 1) // 2
-        try:
-            os.lseek(fd, middle, os.SEEK_SET)
+        if machine.call(NUMBERS["lseek"], fd, middle, os.SEEK_SET) == middle:
             low = middle
-        except OSError:
+        else:
             high = middle - 1
-    os.lseek(fd, 0, os.SEEK_SET)
+    machine.syscall("lseek", fd, 0, os.SEEK_SET)
     return low
 
 
 def _open_memfd(objects: Objects) -> None:
+    machine = objects.machine
     try:
-        fd = memfd_create("vmadiff")
-        os.ftruncate(fd, SIZE)
+        fd = memfd_create(machine, "vmadiff")
+        machine.truncate(fd, SIZE)
     except OSError as error:
         objects.missing["memfd"] = objects.missing["memfd_ro"] = f"memfd_create: {error.strerror}"
         return
     _add(objects, "memfd", fd, IDENT_MEMFD, "tmpfs", SIZE)
     try:
-        readonly = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        readonly = machine.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
     except OSError as error:
         objects.missing["memfd_ro"] = f"opening the memfd again: {error.strerror}"
         return
@@ -197,10 +198,10 @@ def _open_memfd(objects: Objects) -> None:
 
 
 def _open_file(objects: Objects, state: Callable[[], Path]) -> None:
-    reasons = []
+    machine, reasons = objects.machine, []
     for directory in (state, lambda: SHARED_MEMORY):
         try:
-            fd, readonly, fs = _create(directory())
+            fd, readonly, fs = _create(machine, directory())
         except (OSError, BuildError) as error:
             reasons.append(getattr(error, "strerror", None) or str(error))
             continue
@@ -209,59 +210,59 @@ def _open_file(objects: Objects, state: Callable[[], Path]) -> None:
             _add(objects, "file", fd, IDENT_FILE, fs, SIZE, data)
             _add(objects, "file_ro", readonly, IDENT_FILE, fs, SIZE, data)
             return
-        os.close(fd)
-        os.close(readonly)
+        machine.close_fd(fd)
+        machine.close_fd(readonly)
         reasons.append(f"a file on {fs} may be mapped as another one")
     reason = f"no file to map: {'; '.join(reasons)}"
     objects.missing["file"] = objects.missing["file_ro"] = reason
 
 
-def _create(directory: Path) -> tuple[int, int, str]:
+def _create(machine: Machine, directory: Path) -> tuple[int, int, str]:
     """A new file without a name, opened twice, for both and for reading; and its file system."""
     name = f"file-{os.getpid()}-{time.monotonic_ns():x}"
-    root = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    root = machine.open(directory, os.O_PATH | os.O_DIRECTORY)
     try:
-        fd, readonly = _create_in(root, name)
+        fd, readonly = _create_in(machine, root, name)
     finally:
-        os.close(root)
-    fs = file_system(fd)
+        machine.close_fd(root)
+    fs = file_system(machine, fd)
     if fs != "tmpfs":
-        _fill(fd, IDENT_FILE)
+        _fill(machine, fd, IDENT_FILE)
     return fd, readonly, fs
 
 
-def _create_in(root: int, name: str) -> tuple[int, int]:
+def _create_in(machine: Machine, root: int, name: str) -> tuple[int, int]:
     """A new file in the directory behind a descriptor, opened twice, for both and for reading; its name is gone."""
-    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=root)
+    fd = machine.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600, at=root)
     try:
         # MADV_PAGEOUT of shared pages asks for the right to write, whoever the executor is.
-        os.fchmod(fd, 0o666)
-        os.ftruncate(fd, SIZE)
-        return fd, os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=root)
+        machine.fchmod(fd, 0o666)
+        machine.truncate(fd, SIZE)
+        return fd, machine.open(name, os.O_RDONLY, at=root)
     except BaseException:
-        os.close(fd)
+        machine.close_fd(fd)
         raise
     finally:
-        os.unlink(name, dir_fd=root)
+        machine.syscall("unlinkat", root, name, 0)
 
 
-def _fill(fd: int, ident: int) -> None:
+def _fill(machine: Machine, fd: int, ident: int) -> None:
     """Give a file its data: a tag at the start of each page."""
-    for index in range(DATA // PAGE):
-        tag = file_tag(ident, index).to_bytes(8, "little")
-        os.pwrite(fd, tag.ljust(PAGE, b"\0"), index * PAGE)
+    tags = (file_tag(ident, index).to_bytes(8, "little") for index in range(DATA // PAGE))
+    machine.pwrite(fd, b"".join(tag.ljust(PAGE, b"\0") for tag in tags))
 
 
 def _open_volumes(objects: Objects) -> None:
+    machine = objects.machine
     for kind, ident in _VOLUMES.items():
         names = [name for name in (kind, f"{kind}_ro") if name in FD_NAMES]
         try:
-            root = volumes.mount(kind, lambda: writable_directory("images"))
+            root = volumes.mount(machine, kind, lambda: writable_directory("images"))
             try:
-                fd, readonly = _create_in(root, "file")
-                _fill(fd, ident)
+                fd, readonly = _create_in(machine, root, "file")
+                _fill(machine, fd, ident)
             finally:
-                os.close(root)
+                machine.close_fd(root)
         except (VolumeError, BuildError, OSError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             objects.missing.update(dict.fromkeys(names, f"no {kind}: {reason}"))
@@ -270,14 +271,14 @@ def _open_volumes(objects: Objects) -> None:
         fs = "tmpfs" if stacked else kind
         _add(objects, kind, fd, ident, fs, SIZE, DATA, stacked=stacked)
         if len(names) == 1:
-            os.close(readonly)
+            machine.close_fd(readonly)
         else:
             _add(objects, names[1], readonly, ident, fs, SIZE, DATA, stacked=stacked)
 
 
 def _open_proc(objects: Objects) -> None:
     try:
-        fd = os.open(PROC_FILE, os.O_RDONLY | os.O_CLOEXEC)
+        fd = objects.machine.open(PROC_FILE, os.O_RDONLY)
     except OSError as error:
         objects.missing["proc"] = f"{PROC_FILE}: {error.strerror}"
         return
@@ -285,16 +286,17 @@ def _open_proc(objects: Objects) -> None:
 
 
 def _open_sysfs(objects: Objects) -> None:
+    machine = objects.machine
     try:
-        fd = os.open(SYSFS_FILE, os.O_RDONLY | os.O_CLOEXEC)
+        fd = machine.open(SYSFS_FILE, os.O_RDONLY)
     except OSError as error:
         objects.missing["sysfs"] = f"{SYSFS_FILE}: {error.strerror}"
         return
     try:
-        size = os.fstat(fd).st_size
-        mmap.mmap(fd, PAGE, mmap.MAP_PRIVATE, mmap.PROT_READ).close()
+        size = machine.stat(fd).size
+        machine.can_map(fd)
     except OSError as error:
-        os.close(fd)
+        machine.close_fd(fd)
         objects.missing["sysfs"] = f"{SYSFS_FILE} cannot be mapped: {error.strerror}"
         return
     _add(objects, "sysfs", fd, IDENT_SYSFS, "sysfs", size, contents=False)
@@ -302,7 +304,7 @@ def _open_sysfs(objects: Objects) -> None:
 
 def _open_devzero(objects: Objects) -> None:
     try:
-        fd = os.open("/dev/zero", os.O_RDWR | os.O_CLOEXEC)
+        fd = objects.machine.open("/dev/zero", os.O_RDWR)
     except OSError as error:
         objects.missing["devzero"] = f"/dev/zero: {error.strerror}"
         return
@@ -311,7 +313,7 @@ def _open_devzero(objects: Objects) -> None:
 
 def _open_pipe(objects: Objects) -> None:
     try:
-        read, write = os.pipe2(os.O_CLOEXEC)
+        read, write = objects.machine.pipe()
     except OSError as error:
         objects.missing["pipe"] = f"pipe: {error.strerror}"
         return
@@ -321,8 +323,8 @@ def _open_pipe(objects: Objects) -> None:
 
 def _open_hugetlb(objects: Objects) -> None:
     try:
-        fd = memfd_create("vmadiff-huge", _MFD_HUGETLB)
-        os.ftruncate(fd, HUGE_SIZE)
+        fd = memfd_create(objects.machine, "vmadiff-huge", _MFD_HUGETLB)
+        objects.machine.truncate(fd, HUGE_SIZE)
     except OSError as error:
         objects.missing["hugetlb"] = f"memfd_create(MFD_HUGETLB): {error.strerror}"
         return
@@ -333,17 +335,17 @@ def _open_special(objects: Objects) -> None:
     idents: dict[tuple[int, int], int] = {}
     for row in SPECIAL:
         try:
-            fd = row.open()
+            fd = row.open(objects.machine)
         except OSError as error:
             objects.missing[row.name] = f"{row.name}: {error.strerror}"
             continue
-        status = os.fstat(fd)
+        status = objects.machine.stat(fd)
         objects.descriptors[FD_NAMES[row.name]] = fd
         objects.described.append(
             Object(
                 fd=FD_NAMES[row.name],
                 name=row.name,
-                ident=row.ident and idents.setdefault((status.st_dev, status.st_ino), row.ident),
+                ident=row.ident and idents.setdefault((status.device, status.inode), row.ident),
                 fs=row.fs,
                 size=row.size,
                 contents=row.memory,
@@ -357,7 +359,7 @@ def _create_segments(objects: Objects) -> None:
     for number in range(wire.SEGMENTS):
         name = f"shm{number}"
         try:
-            objects.segments.append(create_segment())
+            objects.segments.append(create_segment(objects.machine))
         except OSError as error:
             objects.missing[name] = f"shmget: {error.strerror}"
             return
@@ -367,20 +369,16 @@ def _create_segments(objects: Objects) -> None:
         )
 
 
-def file_system(fd: int) -> str:
+def file_system(machine: Machine, fd: int) -> str:
     """The name of the file system that an open file is on, as in /proc/mounts.
 
     Raises:
         OSError: /proc cannot be read.
     """
-    info = _lines(f"/proc/self/fdinfo/{fd}")
+    info = machine.text(f"/proc/self/fdinfo/{fd}").splitlines()
     mount = next((line.split()[1] for line in info if line.startswith("mnt_id:")), "")
-    for line in _lines("/proc/self/mountinfo"):
+    for line in machine.text("/proc/self/mountinfo").splitlines():
         words = line.split()
         if words[0] == mount:
             return words[words.index("-") + 1]
     return "unknown"
-
-
-def _lines(path: str) -> Iterator[str]:
-    yield from Path(path).read_text().splitlines()

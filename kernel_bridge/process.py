@@ -17,7 +17,7 @@ from typing import Final
 
 from abi import wire
 from abi.header import abi_hash
-from kernel_bridge.objects import memfd_create
+from kernel_bridge.machine import BridgeError
 
 #: Descriptors are moved up here before a start, out of the way of the numbers they get in the executor.
 _FIRST_PARKED: Final = 100
@@ -27,10 +27,6 @@ _SEALS: Final = 0x1 | 0x2 | 0x4  # F_SEAL_SEAL, SHRINK, GROW
 _F_ADD_SEALS: Final = 1033
 
 
-class BridgeError(Exception):
-    """The executor cannot be started; the message is one line that says why."""
-
-
 class Memory:
     """The shared memory: one memfd that this process and the executor map."""
 
@@ -38,7 +34,7 @@ class Memory:
 
     def __init__(self) -> None:
         try:
-            self.fd = memfd_create("vmadiff-shared", os.MFD_ALLOW_SEALING)
+            self.fd = os.memfd_create("vmadiff-shared", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             os.ftruncate(self.fd, wire.SHARED_SIZE)
             fcntl.fcntl(self.fd, _F_ADD_SEALS, _SEALS)
             self.map = mmap.mmap(self.fd, wire.SHARED_SIZE)

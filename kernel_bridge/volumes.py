@@ -6,8 +6,6 @@ an image that mkfs makes once; it goes away with the mount. An ordinary user mou
 namespace, where that is allowed.
 """
 
-import ctypes
-import fcntl
 import os
 import socket
 import struct
@@ -22,11 +20,8 @@ from shutil import which
 from typing import Final, NoReturn
 
 from abi.consts import PAGE
+from kernel_bridge.machine import Machine
 
-_UNSHARE: Final = 272
-_FSOPEN: Final = 430
-_FSCONFIG: Final = 431
-_FSMOUNT: Final = 432
 _SET_FLAG: Final = 0
 _SET_STRING: Final = 1
 _CREATE: Final = 6
@@ -41,7 +36,6 @@ _LOOP_AUTOCLEAR: Final = 4
 #: Others take loop devices too.
 _LOOP_ATTEMPTS: Final = 20
 _BLOCK: Final = 16 * PAGE
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class VolumeError(Exception):
@@ -71,7 +65,7 @@ _IMAGES: Final = {
 KINDS: Final = ("tmpfs", "ext4", "xfs", "btrfs", "overlay", "ramfs")
 
 
-def mount(kind: str, images: Callable[[], Path]) -> int:
+def mount(machine: Machine, kind: str, images: Callable[[], Path]) -> int:
     """A descriptor of the root of a new, empty file system of this kind. `images`: the directory images are kept in.
 
     Raises:
@@ -79,53 +73,42 @@ def mount(kind: str, images: Callable[[], Path]) -> int:
     """
     try:
         if kind in _IMAGES:
-            return _mount_image(kind, images())
-        return _mount_memory(kind)
+            return _mount_image(machine, kind, images())
+        return _mount_memory(machine, kind)
     except OSError as error:
-        if error.errno != EPERM or kind in _IMAGES:
+        if error.errno != EPERM or kind in _IMAGES or not machine.local:
             raise VolumeError(f"mounting it: {error.strerror}") from None
     try:
-        return _mount_as_user(kind)
+        return _mount_as_user(machine, kind)
     except OSError as error:
         raise VolumeError(f"mounting it in a user namespace: {error.strerror}") from None
 
 
-def _syscall(number: int, *arguments: int | bytes) -> int:
-    words = [
-        ctypes.c_char_p(a) if isinstance(a, bytes) else ctypes.c_long(a)
-        for a in (*arguments, *[0] * (5 - len(arguments)))
-    ]
-    value: int = _libc.syscall(ctypes.c_long(number), *words)
-    if value < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-    return value
-
-
-def _mount(kind: str, flags: tuple[str, ...] = (), **options: str) -> int:
-    context = _syscall(_FSOPEN, kind.encode(), _CLOEXEC)
+def _mount(machine: Machine, kind: str, flags: tuple[str, ...] = (), **options: str) -> int:
+    context = machine.syscall("fsopen", kind, _CLOEXEC)
     try:
         for name, value in options.items():
-            _syscall(_FSCONFIG, context, _SET_STRING, name.encode(), value.encode())
+            machine.syscall("fsconfig", context, _SET_STRING, name, value, 0)
         for name in flags:
-            _syscall(_FSCONFIG, context, _SET_FLAG, name.encode())
-        _syscall(_FSCONFIG, context, _CREATE)
-        return _syscall(_FSMOUNT, context, _CLOEXEC)
+            machine.syscall("fsconfig", context, _SET_FLAG, name, 0, 0)
+        machine.syscall("fsconfig", context, _CREATE, 0, 0, 0)
+        return machine.syscall("fsmount", context, _CLOEXEC, 0)
     finally:
-        os.close(context)
+        machine.close_fd(context)
 
 
-def _mount_memory(kind: str, flags: tuple[str, ...] = ()) -> int:
+def _mount_memory(machine: Machine, kind: str, flags: tuple[str, ...] = ()) -> int:
     """A file system that needs no disk. The layers of overlayfs are directories of one tmpfs, so that the files that it
     really maps are shared memory; `flags` are for it alone."""
     if kind != "overlay":
-        return _mount(kind)
-    below = _mount("tmpfs")
+        return _mount(machine, kind)
+    below = _mount(machine, "tmpfs")
     try:
         for name in ("lower", "upper", "work"):
-            os.mkdir(name, dir_fd=below)
+            machine.syscall("mkdirat", below, name, 0o777)
         root = f"/proc/self/fd/{below}"
         return _mount(
+            machine,
             "overlay",
             flags,
             lowerdir=f"{root}/lower",
@@ -133,10 +116,10 @@ def _mount_memory(kind: str, flags: tuple[str, ...] = ()) -> int:
             workdir=f"{root}/work",
         )
     finally:
-        os.close(below)
+        machine.close_fd(below)
 
 
-def _mount_as_user(kind: str) -> int:
+def _mount_as_user(machine: Machine, kind: str) -> int:
     """The same as an ordinary user, who is root in a user namespace: a child makes one, mounts and hands over."""
     ours, theirs = socket.socketpair()
     with ours, theirs, warnings.catch_warnings():
@@ -144,7 +127,7 @@ def _mount_as_user(kind: str) -> int:
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
         if not child:
-            _hand_over(kind, theirs)
+            _hand_over(machine, kind, theirs)
         os.waitpid(child, 0)
         theirs.close()
         message, descriptors, _, _ = socket.recv_fds(ours, 8, 1)
@@ -155,7 +138,7 @@ def _mount_as_user(kind: str) -> int:
     return descriptors[0]
 
 
-def _hand_over(kind: str, to: socket.socket) -> NoReturn:
+def _hand_over(machine: Machine, kind: str, to: socket.socket) -> NoReturn:
     """In the child: mount, send the descriptor or the errno, and end."""
     try:
         maps = {
@@ -163,30 +146,31 @@ def _hand_over(kind: str, to: socket.socket) -> NoReturn:
             "setgroups": "deny",
             "gid_map": f"0 {os.getgid()} 1",
         }
-        _syscall(_UNSHARE, _CLONE_NEWUSER | _CLONE_NEWNS)
+        machine.syscall("unshare", _CLONE_NEWUSER | _CLONE_NEWNS)
         for name, text in maps.items():
             Path("/proc/self", name).write_text(text)
-        socket.send_fds(to, [bytes(8)], [_mount_memory(kind, ("userxattr",))])
+        socket.send_fds(to, [bytes(8)], [_mount_memory(machine, kind, ("userxattr",))])
     except OSError as error:
         to.send((error.errno or EPERM).to_bytes(8, "little"))
     finally:
         os._exit(0)
 
 
-def _mount_image(kind: str, directory: Path) -> int:
-    if os.geteuid():
+def _mount_image(machine: Machine, kind: str, directory: Path) -> int:
+    if machine.local and os.geteuid():
         raise VolumeError("only root can mount an image")
-    memory = os.memfd_create(f"vmadiff-{kind}", os.MFD_CLOEXEC)
+    memory = machine.syscall("memfd_create", f"vmadiff-{kind}", os.MFD_CLOEXEC)
     try:
-        _copy(_image(kind, directory), memory)
-        device = _loop(memory)
+        _copy(_image(kind, directory), lambda block, at: machine.pwrite(memory, block, at))
+        machine.truncate(memory, _IMAGES[kind].size)
+        device = _loop(machine, memory)
     finally:
-        os.close(memory)
+        machine.close_fd(memory)
     try:
-        source = os.readlink(f"/proc/self/fd/{device}")
-        return _mount(kind, _IMAGES[kind].flags, source=source)
+        source = machine.link(f"/proc/self/fd/{device}")
+        return _mount(machine, kind, _IMAGES[kind].flags, source=source)
     finally:
-        os.close(device)
+        machine.close_fd(device)
 
 
 def _image(kind: str, directory: Path) -> Path:
@@ -210,17 +194,17 @@ def _image(kind: str, directory: Path) -> Path:
         if done.returncode:
             os.unlink(made.name)
             raise VolumeError(f"{command}: {(done.stderr.strip() or 'it failed').splitlines()[-1]}")
-        _copy(Path(scratch.name), made.fileno())
+        _copy(Path(scratch.name), lambda block, at: os.pwrite(made.fileno(), block, at))
+        os.ftruncate(made.fileno(), image.size)
         os.rename(made.name, path)
     return path
 
 
-def _copy(path: Path, to: int) -> None:
-    """Copy an image block by block; what is zero stays a hole."""
+def _copy(path: Path, write: Callable[[bytes, int], object]) -> None:
+    """Write an image block by block; what is zero is passed over."""
     image = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(image).st_size
-        os.ftruncate(to, size)
         at = 0
         while at < size:
             try:
@@ -229,26 +213,27 @@ def _copy(path: Path, to: int) -> None:
                 return
             block = os.pread(image, _BLOCK, at)
             if block.strip(b"\0"):
-                os.pwrite(to, block, at)
+                write(block, at)
             at += _BLOCK
     finally:
         os.close(image)
 
 
-def _loop(memory: int) -> int:
+def _loop(machine: Machine, memory: int) -> int:
     """A descriptor of a loop device over a file, which the kernel frees when nobody uses it any more."""
-    control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
+    control = machine.open("/dev/loop-control", os.O_RDWR)
     try:
         for _ in range(_LOOP_ATTEMPTS):
-            number = fcntl.ioctl(control, _LOOP_GET_FREE)
-            device = os.open(f"/dev/loop{number}", os.O_RDWR | os.O_CLOEXEC)
+            number = machine.syscall("ioctl", control, _LOOP_GET_FREE, 0)
+            device = machine.open(f"/dev/loop{number}", os.O_RDWR)
             try:
-                fcntl.ioctl(device, _LOOP_CONFIGURE, _LOOP_CONFIG.pack(memory, 0, _LOOP_AUTOCLEAR))
+                setup = _LOOP_CONFIG.pack(memory, 0, _LOOP_AUTOCLEAR)
+                machine.syscall("ioctl", device, _LOOP_CONFIGURE, setup)
                 return device
             except OSError as error:
-                os.close(device)
+                machine.close_fd(device)
                 if error.errno != EBUSY:
                     raise
         raise VolumeError("every loop device is busy")
     finally:
-        os.close(control)
+        machine.close_fd(control)

@@ -24,6 +24,7 @@ from model.flags import (
     VM_GROWSDOWN,
     VM_READ,
     VM_SHADOW_STACK,
+    VM_SOFTDIRTY,
     VM_UFFD_MINOR,
     VM_UFFD_MISSING,
     VM_WRITE,
@@ -66,9 +67,14 @@ def _counted(space: AddressSpace) -> tuple[int, int, int]:
 
 
 def flags_section(space: AddressSpace) -> bytes:
-    """VmFlags of every VMA; 0 for the filler, whose mappings differ."""
+    """VmFlags of every VMA; 0 for the filler, whose mappings differ. Where the kernel tracks what was written to, every
+    mapping begins as if it was (mm/vma.c: __mmap_complete(), do_brk_flags()), and nothing here makes it forget."""
+    always = VM_SOFTDIRTY if "SOFT_DIRTY" in space.environment.config else 0
     return b"".join(
-        [COUNT.pack(0 if vma.flags & VM_FILLER else _word(vma.flags)) for vma in space.vmas]
+        [
+            COUNT.pack(0 if vma.flags & VM_FILLER else _word(vma.flags | always))
+            for vma in space.vmas
+        ]
     )
 
 

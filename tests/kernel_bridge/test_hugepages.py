@@ -79,7 +79,10 @@ def test_too_little_memory_takes_nothing(pool: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may enlarge the pool")
 def test_given_back_after_a_kill() -> None:
-    code = "from kernel_bridge import hugepages as h; print(h.share(), flush=True); input()"
+    code = (
+        "from kernel_bridge import hugepages as h; from kernel_bridge.local import Local\n"
+        "print(h.share(Local()), flush=True); input()"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

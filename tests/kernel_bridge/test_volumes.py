@@ -12,6 +12,7 @@ import pytest
 from abi.consts import PAGE
 from kernel_bridge import volumes
 from kernel_bridge.build import writable_directory
+from kernel_bridge.local import Local
 from kernel_bridge.objects import file_system
 from kernel_bridge.volumes import VolumeError
 
@@ -23,7 +24,7 @@ def images() -> Path:
 @pytest.fixture(params=volumes.KINDS)
 def root(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
     try:
-        fd = volumes.mount(request.param, images)
+        fd = volumes.mount(Local(), request.param, images)
     except VolumeError as error:
         pytest.skip(str(error))
     yield request.param, fd
@@ -44,12 +45,12 @@ def test_a_file_can_be_made(root: tuple[str, int]) -> None:
     finally:
         os.close(file)
     assert kind not in Path("/proc/self/mounts").read_text().split("\n")[-1]
-    assert file_system(fd) in (kind, "unknown")
+    assert file_system(Local(), fd) in (kind, "unknown")
 
 
 def test_one_image_serves_several(root: tuple[str, int]) -> None:
     kind, fd = root
-    other = volumes.mount(kind, images)
+    other = volumes.mount(Local(), kind, images)
     try:
         os.close(os.open("file", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=other))
         with pytest.raises(FileNotFoundError):
@@ -66,7 +67,8 @@ def test_a_killed_process_leaves_no_loop_device() -> None:
         "import os, sys; sys.path.insert(0, os.getcwd())\n"
         "from kernel_bridge import volumes\n"
         "from kernel_bridge.build import writable_directory\n"
-        "fd = volumes.mount('ext4', lambda: writable_directory('images'))\n"
+        "from kernel_bridge.local import Local\n"
+        "fd = volumes.mount(Local(), 'ext4', lambda: writable_directory('images'))\n"
         "print('mounted', flush=True)\n"
         "import time; time.sleep(60)\n"
     )
@@ -86,7 +88,7 @@ def test_a_killed_process_leaves_no_loop_device() -> None:
 
 def test_an_unknown_file_system_says_why() -> None:
     with pytest.raises(VolumeError, match="mounting it: "):
-        volumes.mount("nofs", images)
+        volumes.mount(Local(), "nofs", images)
 
 
 def test_a_missing_mkfs_says_what_to_install(
@@ -95,4 +97,4 @@ def test_a_missing_mkfs_says_what_to_install(
     monkeypatch.setattr(volumes, "which", lambda *_, **__: None)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     with pytest.raises(VolumeError, match=r"mkfs\.xfs is not installed \(Debian: xfsprogs\)"):
-        volumes.mount("xfs", lambda: tmp_path)
+        volumes.mount(Local(), "xfs", lambda: tmp_path)

@@ -1,0 +1,342 @@
+"""Guests: kernels that are started for executors, watched, and started again when they die.
+
+It knows how QEMU and User-Mode-Linux are run, and their consoles. What goes through the channel is `remote`'s
+business, where kernels come from that of others.
+"""
+
+import contextlib
+import os
+import selectors
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from shutil import which
+from typing import Final, Protocol
+
+from kernel_bridge import leash
+from kernel_bridge.build import BuildError, build
+from kernel_bridge.initramfs import initramfs
+from kernel_bridge.machine import BridgeError, MachineLost
+from kernel_bridge.remote import HEADER, HELLO, Channel, Remote
+
+#: How often in a row a guest may fail to boot.
+_ATTEMPTS: Final = 3
+_CHUNK: Final = 1 << 20
+#: How much of a console is kept (bytes).
+_CONSOLE: Final = 1 << 20
+#: What a dying kernel still has to say (seconds).
+_LAST_WORDS: Final = 2.0
+_SHM: Final = "/dev/shm"
+_COMMON: Final = (
+    "loglevel=5", "panic=-1", "oops=panic", "norandmaps", "mitigations=off", "audit=0",
+)  # fmt: skip
+
+
+class Console:
+    """What a guest printed: read by a thread of its own, so that the guest never waits for us."""
+
+    def __init__(self, source: int) -> None:
+        self._source = source
+        self._lock = threading.Lock()
+        self._new = bytearray()
+        self._all = bytearray()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def take(self) -> bytes:
+        """What came since this was last asked."""
+        with self._lock:
+            new, self._new = bytes(self._new), bytearray()
+        return new
+
+    def tail(self) -> str:
+        """The last of all that came."""
+        with self._lock:
+            return self._all.decode(errors="replace")
+
+    def join(self, seconds: float) -> None:
+        """Wait until there is no more to come."""
+        self._thread.join(seconds)
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError):
+            while data := os.read(self._source, 1 << 16):
+                with self._lock:
+                    self._new += data
+                    self._all += data
+                    del self._new[:-_CONSOLE], self._all[:-_CONSOLE]
+        os.close(self._source)
+
+
+class Stream:
+    """A channel over a stream socket."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._buffer = bytearray()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(end, selectors.EVENT_READ)
+
+    def send(self, message: bytes) -> None:
+        try:
+            self._end.sendall(message)
+        except OSError as error:
+            raise MachineLost(f"its channel is cut: {error.strerror}") from None
+
+    def receive(self, seconds: float) -> tuple[int, bytes] | None:
+        deadline = time.monotonic() + seconds
+        while True:
+            message = self._complete()
+            if message is not None:
+                return message
+            if not self._selector.select(max(0.0, deadline - time.monotonic())):
+                return None
+            try:
+                data = self._end.recv(_CHUNK)
+            except OSError as error:
+                raise MachineLost(f"its channel is cut: {error.strerror}") from None
+            if not data:
+                raise MachineLost("its channel is closed")
+            self._buffer += data
+
+    def close(self) -> None:
+        self._selector.close()
+        self._end.close()
+
+    def _complete(self) -> tuple[int, bytes] | None:
+        if len(self._buffer) < HEADER.size:
+            return None
+        kind, size = HEADER.unpack_from(self._buffer)
+        end = HEADER.size + size
+        if len(self._buffer) < end:
+            return None
+        body = bytes(self._buffer[HEADER.size : end])
+        del self._buffer[:end]
+        return kind, body
+
+
+@dataclass(slots=True)
+class Running:
+    """A started guest: its process, console and channel, which its agent has not used yet."""
+
+    process: subprocess.Popen[bytes]
+    console: Console
+    channel: Channel
+
+    def end(self) -> None:
+        """Kill it."""
+        self.channel.close()
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+        self.process.wait()
+        self.console.join(_LAST_WORDS)
+
+
+class Launcher(Protocol):
+    """How a kind of guest is started. slow: how much longer all takes there than on the running kernel."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def slow(self) -> float: ...
+    def launch(self) -> Running:
+        """Start it.
+
+        Raises:
+            BridgeError: it cannot be started.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class Qemu:
+    """An x86_64 kernel under QEMU: `image` is a bzImage or an ELF vmlinux; memory in MiB; append: more of its command
+    line; accel: "kvm" or "tcg"."""
+
+    image: Path
+    accel: str = "tcg"
+    memory: int = 1024
+    append: tuple[str, ...] = ()
+    slow: float = 6.0
+
+    @property
+    def name(self) -> str:
+        return f"QEMU ({self.accel.upper()})"
+
+    def launch(self) -> Running:
+        program = which("qemu-system-x86_64")
+        if program is None:
+            raise BridgeError("qemu-system-x86_64 is not installed (Debian: qemu-system-x86)")
+        if not self.image.is_file():
+            raise BridgeError(f"{self.image}: no such kernel image")
+        ours, theirs = socket.socketpair()
+        with theirs:
+            return _run(self._command(program, theirs.fileno()), ours, pass_fds=(theirs.fileno(),))
+
+    def _command(self, program: str, channel: int) -> list[str]:
+        cpu = "host" if self.accel == "kvm" else "max,cx16=off,la57=off"
+        words = ("console=ttyS0", "reboot=t", "rdinit=/init", *_COMMON, *self.append)
+        accel = "tcg,thread=multi" if self.accel == "tcg" else self.accel
+        return [
+            program, "-accel", accel, "-M", "q35", "-cpu", cpu,
+            "-m", str(self.memory), "-smp", "1", "-nodefaults", "-display", "none",
+            "-no-reboot", "-serial", "stdio", "-device", "virtio-serial-pci",
+            "-chardev", f"socket,id=channel,fd={channel}",
+            "-device", "virtserialport,chardev=channel,name=vmadiff,nr=1",
+            "-kernel", str(self.image), "-initrd", str(_initramfs()),
+            "-append", " ".join(words),
+        ]  # fmt: skip
+
+
+def _initramfs() -> Path:
+    try:
+        return initramfs()
+    except BuildError as error:
+        raise BridgeError(str(error)) from None
+
+
+def _run(command: Sequence[str], ours: socket.socket, pass_fds: tuple[int, ...]) -> Running:
+    """Start a command on a leash."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=write,
+            stderr=write,
+            pass_fds=pass_fds,
+        )
+    except OSError as error:
+        os.close(read)
+        ours.close()
+        raise BridgeError(f"{command[0]} cannot be started: {error.strerror}") from None
+    finally:
+        os.close(write)
+    return Running(process, Console(read), Stream(ours))
+
+
+@dataclass(slots=True)
+class _State:
+    running: Running | None = None
+    cause: str = ""
+    #: Printed by guests that are no more.
+    printed: bytearray = field(default_factory=bytearray)
+
+
+class Guest(Remote):
+    """A guest, running from its construction to `close`.
+
+    Raises:
+        BridgeError: it does not boot.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        modules: Sequence[tuple[str, bytes]] = (),
+        boot_seconds: float = 60.0,
+    ) -> None:
+        """`modules`: names and contents, to be inserted in this order."""
+        try:
+            super().__init__(build())
+        except BuildError as error:
+            raise BridgeError(str(error)) from None
+        self._launcher = launcher
+        self._modules = modules
+        self._boot_seconds = boot_seconds
+        self._state = _State()
+        self.boots = 0
+        #: Modules that could not be inserted, and why.
+        self.refused: dict[str, str] = {}
+        self._boot_or_give_up()
+
+    @property
+    def name(self) -> str:
+        """What runs it."""
+        return self._launcher.name
+
+    @property
+    def slow(self) -> float:
+        """How much longer all takes there than on the running kernel."""
+        return self._launcher.slow
+
+    @property
+    def pid(self) -> int:
+        """The process that is the guest here."""
+        assert self._state.running is not None, "it is closed"
+        return self._state.running.process.pid
+
+    @property
+    def cause(self) -> str:
+        return self._state.cause
+
+    def console(self) -> bytes:
+        running, printed = self._state.running, bytes(self._state.printed)
+        self._state.printed.clear()
+        return printed + (running.console.take() if running else b"")
+
+    def revive(self) -> bool:
+        self._bury()
+        self._boot_or_give_up()
+        return True
+
+    def close(self) -> None:
+        self._bury()
+
+    def _bury(self) -> None:
+        running, self._state.running = self._state.running, None
+        if running is None:
+            return
+        status = running.process.poll()
+        if status is None:
+            # Its last words may be on their way.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                status = running.process.wait(_LAST_WORDS if self._channel else 0)
+        self._state.cause = (
+            "it had to be killed" if status is None else f"{self.name} ended with status {status}"
+        )
+        self._channel = None
+        running.end()
+        self._state.printed += running.console.take()
+
+    def _boot_or_give_up(self) -> None:
+        problem = ""
+        for _ in range(_ATTEMPTS):
+            try:
+                self._boot()
+                return
+            except MachineLost as error:
+                running = self._state.running
+                self._bury()
+                last = running.console.tail().strip().splitlines()[-1:] if running else []
+                problem = f"{error}{': ' if last else ''}{''.join(last)}"
+        raise BridgeError(f"the guest does not boot ({problem})")
+
+    def _boot(self) -> None:
+        self.boots += 1
+        running = self._state.running = self._launcher.launch()
+        deadline = time.monotonic() + self._boot_seconds
+        message = running.channel.receive(self._boot_seconds)
+        if message is None or message[0] != HELLO:
+            raise MachineLost(f"no word from it in {self._boot_seconds:g} s")
+        self.attach(running.channel)
+        self._prepare()
+        if time.monotonic() > deadline:
+            raise MachineLost(f"it took more than {self._boot_seconds:g} s to boot")
+
+    def _prepare(self) -> None:
+        """What a distribution's start would have done."""
+        self.refused.clear()
+        for name, content in self._modules:
+            try:
+                self.syscall("init_module", content, len(content), "")
+            except OSError as error:
+                self.refused[name] = error.strerror or str(error)
+        with contextlib.suppress(FileExistsError):
+            self.syscall("mkdirat", -100, _SHM, 0o1777)
+        self.syscall("mount", "tmpfs", _SHM, "tmpfs", 0, 0)

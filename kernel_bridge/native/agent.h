@@ -1,0 +1,36 @@
+/* What the agent of a guest and the host say to each other; kernel_bridge/remote.py has the same. */
+#ifndef AGENT_H
+#define AGENT_H
+
+#include "sys.h"
+
+enum agent_kind {
+	AGENT_HELLO = 1, /* from the agent: it is there */
+	AGENT_CALL, /* make a system call; its result and the first bytes of its data */
+	AGENT_WRITE, /* pieces of the shared memory; no answer */
+	AGENT_RING, /* the executor's doorbell; the answer comes when it is done */
+	AGENT_LOOK, /* what the shared memory says now */
+	AGENT_START, /* start an executor; its pid or -errno */
+	AGENT_END, /* kill it; its wait status */
+	AGENT_ANSWER, /* from the agent: the executor rang back; what the shared memory says */
+	AGENT_DIED, /* from the agent: it is gone; likewise */
+};
+
+struct agent_header {
+	u32 kind, size;
+};
+
+struct agent_call {
+	u64 number, arguments[6];
+	u32 buffers; /* bit n: argument n is an offset into the data */
+	u32 reply; /* bytes of data that are sent back */
+};
+
+struct agent_start {
+	u32 image, count;
+	struct {
+		u32 there, here;
+	} pairs[];
+};
+
+#endif
