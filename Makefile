@@ -15,7 +15,7 @@
 VENV ?= .venv
 TIME ?= 60
 BIN := $(VENV)/bin
-PACKAGES := abi fuzz kernel_bridge model
+PACKAGES := abi fuzz kernel_bridge kernels model
 export PYTHON
 
 .PHONY: fuzz test slow check generate selftest bench format clean venv

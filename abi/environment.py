@@ -123,7 +123,8 @@ class Environment:
     #: "SHMEM_HUGE" (shared memory may have huge pages), "SWAP" (the kernel knows it), "SWAP_SPACE" (there
     #: is some), "THP_ALWAYS" and "THP_NEVER" (anonymous memory has huge pages without advice, not even with it),
     #: "HUGE_2MB" and "HUGE_1GB" (hugetlb pages of that size; the first is the default), "UFFD_FORK"
-    #: (uffd2 reports forks), "SOFT_DIRTY" (the kernel tracks what was written to).
+    #: (uffd2 reports forks), "SOFT_DIRTY" (the kernel tracks what was written to), "BLIND" (memory that may not be
+    #: read cannot be read through /proc/self/mem either).
     config: frozenset[str] = frozenset()
     #: vm.overcommit_memory.
     overcommit: int = 0

@@ -59,6 +59,7 @@ CONTROL: Final = (
     "uffd0",  # errno that kept userfaultfd 16 from being, 0 if it is there
     "uffd1",
     "uffd2",
+    "blind",  # errno of reading memory without access through /proc/self/mem, 0 if that can be done
     "uffd2_forks",  # 1: it reports forks, which needs CAP_SYS_PTRACE
     "task_size",
     "brk",

@@ -1,7 +1,7 @@
 """Puts a worker together: executor, model, producer, seeds, and what dead workers left."""
 
-import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -13,9 +13,9 @@ from fuzz.produce import Producer
 from fuzz.restraint import is_filling
 from fuzz.settings import Settings
 from fuzz.statistics import Statistics
+from fuzz.targets import Target
 from fuzz.triage import load_known
 from fuzz.worker import Executor, Tell, Worker
-from kernel_bridge import ExecutorConfig, KernelExecutor
 from model.profile import BY_NAME, Profile
 from model.run import Model
 
@@ -23,18 +23,21 @@ from model.run import Model
 def assemble(
     settings: Settings, tell: Tell, reached: set[int], branches: int
 ) -> tuple[Worker, Producer]:
-    """A worker on the running kernel, and what makes its programs.
+    """A worker on the settings' kernel, and what makes its programs.
 
     Raises:
         kernel_bridge.BridgeError: the executor cannot be used here.
         OSError: a directory cannot be read or written.
     """
+    target = Target(settings.target)
+    settings = replace(settings, batch=target.batch or settings.batch)
     worker, producer = join(
         settings,
-        lambda: start_executor(user=settings.user, worker=settings.worker),
+        lambda: target.start(user=settings.user, worker=settings.worker),
         tell,
         reached,
         branches,
+        target.close,
     )
     own = worker.inflight_path
     for path in (replay_path(own), own, *map(Path, settings.replay)):
@@ -43,26 +46,15 @@ def assemble(
     return worker, producer
 
 
-def start_executor(*, user: bool, worker: int = 0) -> KernelExecutor:
-    """A fresh executor on the running kernel, without root's rights if `user`.
-
-    It stays on one processor: pages that wait in another's queues would escape MADV_PAGEOUT.
-
-    Raises:
-        kernel_bridge.BridgeError: it cannot be used here.
-    """
-    usable = sorted(os.sched_getaffinity(0), reverse=True)
-    return KernelExecutor(ExecutorConfig(drop_privileges=user, cpu=usable[worker % len(usable)]))
-
-
 def join(
     settings: Settings,
     start: Callable[[], Executor],
     tell: Tell,
     reached: set[int],
     branches: int = 0,
+    end: Callable[[], None] = lambda: None,
 ) -> tuple[Worker, Producer]:
-    """As `assemble`, on any executor."""
+    """As `assemble`, on any executor. `end` is called when the worker is done with all of them."""
     executor = start()
     try:
         environment = executor.environment
@@ -72,7 +64,7 @@ def join(
         if settings.seeds:
             producer.queue.extend(seeds(settings.corpus_path, environment.geometry, tell))
         known = load_known(corpus.PACKAGED / "divergences")
-        worker = Worker(settings, start, executor, producer, statistics, known, tell, branches)
+        worker = Worker(settings, start, executor, producer, statistics, known, tell, branches, end)
     except BaseException:
         executor.close()
         raise

@@ -73,7 +73,13 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _command(
-    commands: Commands, name: str, summary: str, details: str, *, kernel: bool = True
+    commands: Commands,
+    name: str,
+    summary: str,
+    details: str,
+    *,
+    kernel: bool = True,
+    target: bool = True,
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         name,
@@ -87,6 +93,14 @@ def _command(
             "--user",
             action="store_true",
             help="run programs as an ordinary user (nobody) even if this is root, whose rights change many a rule",
+        )
+    if kernel and target:
+        parser.add_argument(
+            "--target",
+            default="local",
+            metavar="KERNEL",
+            help="the kernel to run on: local (the running one, default), the name of one that `vmadiff kernels list`"
+            " shows, qemu:IMAGE or uml:BINARY",
         )
     return parser
 
@@ -123,9 +137,6 @@ def _add_fuzz(commands: Commands) -> None:
     )
     parser.add_argument(
         "--workers", type=_positive, default=1, metavar="N", help="processes (default: 1)"
-    )
-    parser.add_argument(
-        "--target", choices=["local"], default="local", help="which kernel: the running one"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary to FILE")
     parser.add_argument(
@@ -238,6 +249,7 @@ def _add_selftest(commands: Commands) -> None:
         "plant mistakes in the model and see that fuzzing finds them",
         "Fuzz with one planted mistake in the model at a time, each from an empty corpus, until the mistake shows\n"
         "itself as a confirmed divergence. Programs run as an ordinary user, whom the limits bind.",
+        target=False,
     )
     parser.set_defaults(user=True)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to FILE")

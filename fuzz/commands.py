@@ -15,7 +15,6 @@ from abi.calls import Program
 from abi.environment import Environment, Geometry
 from abi.program import ProgramError, format_call
 from fuzz import corpus, reference
-from fuzz.assemble import start_executor
 from fuzz.corpus import shipped
 from fuzz.coverage import lines as coverage_lines
 from fuzz.coverage import measure as measure_coverage
@@ -42,6 +41,7 @@ from fuzz.status import (
 )
 from fuzz.storage import write_atomically
 from fuzz.strace import StraceError
+from fuzz.targets import LOCAL, Target
 from kernel_bridge import BridgeError, KernelExecutor
 from model.errors import Unmodelled
 from model.profile import CHANGES, Profile
@@ -85,6 +85,7 @@ def fuzz(options: Namespace) -> int:
             runs=options.runs,
             guided=not options.unguided,
             user=options.user,
+            target=options.target,
         ),
         Screen(sys.stdout, _columns()),
         title,
@@ -303,9 +304,10 @@ def selftest(options: Namespace) -> int:
 
 @contextmanager
 def _executor(options: Namespace) -> Iterator[KernelExecutor]:
+    name = getattr(options, "target", LOCAL)
     try:
-        with start_executor(user=options.user) as executor:
-            if executor.environment.overcommit == OVERCOMMIT_NEVER:
+        with Target(name) as target, target.start(user=options.user) as executor:
+            if target.is_local and executor.environment.overcommit == OVERCOMMIT_NEVER:
                 raise UnusableError(
                     "vm.overcommit_memory is 2, and kernels before 7.3.4 lose promised memory when a moved mapping"
                     " shrinks: fuzzing would use up the commit limit of this machine; set it to 0 or 1"

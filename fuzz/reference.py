@@ -52,9 +52,9 @@ def machines() -> tuple[tuple[Environment, Profile], ...]:
 
 def main() -> int:
     """Write the file from what an executor reports here."""
-    from fuzz.assemble import start_executor
+    from fuzz.targets import LOCAL, Target
 
-    with start_executor(user=False) as executor:
+    with Target(LOCAL).start(user=False) as executor:
         report = executor.environment
     lacking = sorted(report.missing) + ["huge pages of its own"] * (report.huge_pages < 0)
     if lacking:

@@ -43,6 +43,7 @@ class Options:
     guided: bool = True
     seeds: bool = True
     user: bool = False
+    target: str = "local"
 
 
 @dataclass(slots=True)
@@ -125,6 +126,7 @@ class Session:
                     guided=o.guided,
                     seeds=o.seeds,
                     user=o.user,
+                    target=o.target,
                     shared=o.workers > 1,
                     replay=tuple(str(p) for p in inherited) if worker == 0 else (),
                 )

@@ -13,10 +13,10 @@ class Settings:
     worker: its number; session: the supervisor's process id; pipe: the descriptor its messages go to;
     runs: sequences to compare, None for no limit; deadline: on time.monotonic()'s clock, None for none;
     state, corpus: directories; profile, changes: the model's, by name; cpus: where it may run, empty for
-    anywhere; seeds: begin with the programs of the corpus; shared: other
-    workers add to the corpus; replay: files that dead workers left;
+    anywhere; batch: programs sent at once; seeds: begin with the programs of the corpus; shared: other workers add to
+    the corpus; replay: files that dead workers left;
     mistake: the planted mistake to fuzz with; until_found: stop at the first confirmed divergence;
-    user: programs run as an ordinary user even if this is root.
+    user: programs run as an ordinary user even if this is root; target: the kernel's name.
     """
 
     worker: int
@@ -38,6 +38,7 @@ class Settings:
     mistake: str = ""
     until_found: bool = False
     user: bool = False
+    target: str = "local"
 
     def encode(self) -> str:
         """As the worker's argument."""

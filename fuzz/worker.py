@@ -86,8 +86,10 @@ class Worker:
         known: Sequence[Known],
         tell: Tell,
         branches: int = 0,
+        end: Callable[[], None] = lambda: None,
     ) -> None:
-        """`executor` is the one to use, `start_executor` starts further ones; `branches`: how many the model has."""
+        """`executor` is the one to use, `start_executor` starts further ones; `branches`: how many the model has; `end`
+        is called when there is no more to run."""
         self._settings = settings
         self._start_executor = start_executor
         self._executor = executor
@@ -96,6 +98,7 @@ class Worker:
         self._known = list(known)
         self._tell = tell
         self._branches = branches
+        self._end = end
         self._environment = executor.environment
         self._initial = initial_layout(self._environment)
         self._state = settings.state_path
@@ -162,8 +165,9 @@ class Worker:
         return self._inflight.path
 
     def close(self) -> None:
-        """Let go of the executor."""
+        """Let go of the executor, and of what it ran on."""
         self._executor.close()
+        self._end()
 
     def replay(self, path: Path) -> None:
         """Compare the programs that a dead worker was running, one by one, and forget the file.

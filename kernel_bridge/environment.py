@@ -126,7 +126,7 @@ def _read(
         data_segment=int(stat[43]) - int(stat[42]),
         start_stack=int(stat[25]),
         capabilities=capabilities(machine, pid),
-        config=_config(machine, pid, probe) | _uffd_config(memory),
+        config=_config(machine, pid, probe) | _told(memory),
         overcommit=_sysctl(machine, "vm/overcommit_memory"),
         huge_pages=_huge_pages(machine, probe),
         release=release,
@@ -205,8 +205,10 @@ def _huge_pages(machine: Machine, probe: Callable[[Call], int]) -> int:
     return pages
 
 
-def _uffd_config(memory: Memory) -> frozenset[str]:
-    return frozenset(("UFFD_FORK",) if memory.get("uffd2_forks") else ())
+def _told(memory: Memory) -> frozenset[str]:
+    """What the executor found out at its start."""
+    found = {"UFFD_FORK": "uffd2_forks", "BLIND": "blind"}
+    return frozenset(name for name, word in found.items() if memory.get(word))
 
 
 def _anonymous_huge(machine: Machine) -> str:

@@ -23,7 +23,7 @@ from kernel_bridge.build import writable_directory
 from kernel_bridge.environment import capabilities, read_environment
 from kernel_bridge.local import Local
 from kernel_bridge.machine import BridgeError, Machine, MachineLost, Memory, Process
-from kernel_bridge.objects import SHARED_MEMORY, Objects, open_objects
+from kernel_bridge.objects import Objects, open_objects
 
 _READERS: Final = {
     "auto": wire.READER_AUTO,
@@ -175,6 +175,11 @@ class KernelExecutor:
     def close(self) -> None:
         """Kill the executor and free everything. May be called twice."""
         self._finalizer()
+
+    @property
+    def is_closed(self) -> bool:
+        """It was closed, and its machine can have another."""
+        return not self._finalizer.alive
 
     @property
     def reader(self) -> str:
@@ -510,8 +515,6 @@ class KernelExecutor:
     # --- start
 
     def _state(self) -> Path:
-        if not self.machine.local:
-            return SHARED_MEMORY
         if self.config.state is None:
             return writable_directory("state")
         self.config.state.mkdir(parents=True, exist_ok=True)

@@ -22,10 +22,9 @@ from kernel_bridge import leash
 from kernel_bridge.build import BuildError, build
 from kernel_bridge.initramfs import initramfs
 from kernel_bridge.machine import BridgeError, MachineLost
+from kernel_bridge.objects import memfd_create
 from kernel_bridge.remote import HEADER, HELLO, Channel, Remote
 
-#: How often in a row a guest may fail to boot.
-_ATTEMPTS: Final = 3
 _CHUNK: Final = 1 << 20
 #: How much of a console is kept (bytes).
 _CONSOLE: Final = 1 << 20
@@ -162,11 +161,14 @@ class Qemu:
     accel: str = "tcg"
     memory: int = 1024
     append: tuple[str, ...] = ()
-    slow: float = 6.0
 
     @property
     def name(self) -> str:
         return f"QEMU ({self.accel.upper()})"
+
+    @property
+    def slow(self) -> float:
+        return 1.0 if self.accel == "kvm" else 4.0
 
     def launch(self) -> Running:
         program = which("qemu-system-x86_64")
@@ -240,8 +242,10 @@ class Guest(Remote):
         launcher: Launcher,
         modules: Sequence[tuple[str, bytes]] = (),
         boot_seconds: float = 60.0,
+        attempts: int = 3,
     ) -> None:
-        """`modules`: names and contents, to be inserted in this order."""
+        """`modules`: names and contents, to be inserted in this order; attempts: how often in a row it may fail to
+        boot."""
         try:
             super().__init__(build())
         except BuildError as error:
@@ -249,6 +253,7 @@ class Guest(Remote):
         self._launcher = launcher
         self._modules = modules
         self._boot_seconds = boot_seconds
+        self._attempts = attempts
         self._state = _State()
         self.boots = 0
         #: Modules that could not be inserted, and why.
@@ -306,7 +311,7 @@ class Guest(Remote):
 
     def _boot_or_give_up(self) -> None:
         problem = ""
-        for _ in range(_ATTEMPTS):
+        for _ in range(self._attempts):
             try:
                 self._boot()
                 return
@@ -333,10 +338,14 @@ class Guest(Remote):
         """What a distribution's start would have done."""
         self.refused.clear()
         for name, content in self._modules:
+            file = memfd_create(self, name)
             try:
-                self.syscall("init_module", content, len(content), "")
+                self.pwrite(file, content)
+                self.syscall("finit_module", file, "", 0)
             except OSError as error:
                 self.refused[name] = error.strerror or str(error)
+            finally:
+                self.close_fd(file)
         with contextlib.suppress(FileExistsError):
             self.syscall("mkdirat", -100, _SHM, 0o1777)
         self.syscall("mount", "tmpfs", _SHM, "tmpfs", 0, 0)

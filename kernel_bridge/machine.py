@@ -22,7 +22,7 @@ NUMBERS: Final[Mapping[str, int]] = {
     "read": 0, "write": 1, "close": 3, "fstat": 5, "lseek": 8, "mmap": 9, "munmap": 11,
     "ioctl": 16, "pread64": 17, "pwrite64": 18, "shmget": 29, "shmat": 30, "shmctl": 31,
     "socket": 41, "setsockopt": 54, "uname": 63, "shmdt": 67, "ftruncate": 77, "fchmod": 91,
-    "mount": 165, "init_module": 175, "getdents64": 217, "openat": 257, "mkdirat": 258,
+    "mount": 165, "getdents64": 217, "openat": 257, "mkdirat": 258,
     "unlinkat": 263, "readlinkat": 267, "unshare": 272, "pipe2": 293, "perf_event_open": 298,
     "finit_module": 313, "memfd_create": 319, "bpf": 321, "io_uring_setup": 425, "fsopen": 430,
     "fsconfig": 431, "fsmount": 432, "memfd_secret": 447,

@@ -106,7 +106,8 @@ def _flags(obj: Object) -> int:
 
 
 def open_objects(machine: Machine, state: Callable[[], Path]) -> Objects:
-    """Open everything that can be; the rest is `missing`, with the reason. `state` gives the file's directory."""
+    """Open everything that can be; the rest is `missing`, with the reason. `state` gives the file's directory; a guest
+    has none, and gets one on ext4 where it can."""
     objects = Objects(machine)
     _open_memfd(objects)
     _open_file(objects, state)
@@ -199,10 +200,17 @@ def _open_memfd(objects: Objects) -> None:
 
 def _open_file(objects: Objects, state: Callable[[], Path]) -> None:
     machine, reasons = objects.machine, []
-    for directory in (state, lambda: SHARED_MEMORY):
+    places: list[tuple[str, Callable[[], int]]] = [
+        ("", lambda: machine.open(SHARED_MEMORY, os.O_PATH | os.O_DIRECTORY)),
+    ]
+    if machine.local:
+        places.insert(0, ("", lambda: machine.open(state(), os.O_PATH | os.O_DIRECTORY)))
+    else:
+        places.insert(0, ("ext4", lambda: volumes.mount(machine, "ext4", _images)))
+    for known, place in places:
         try:
-            fd, readonly, fs = _create(machine, directory())
-        except (OSError, BuildError) as error:
+            fd, readonly, fs = _create(machine, place(), known)
+        except (OSError, BuildError, VolumeError) as error:
             reasons.append(getattr(error, "strerror", None) or str(error))
             continue
         if fs in FILE_SYSTEMS:
@@ -217,15 +225,15 @@ def _open_file(objects: Objects, state: Callable[[], Path]) -> None:
     objects.missing["file"] = objects.missing["file_ro"] = reason
 
 
-def _create(machine: Machine, directory: Path) -> tuple[int, int, str]:
-    """A new file without a name, opened twice, for both and for reading; and its file system."""
+def _create(machine: Machine, root: int, known: str) -> tuple[int, int, str]:
+    """A new file without a name in the directory behind a descriptor, which is closed: opened twice, for both and for
+    reading; and its file system, which is `known` where no mount table shows it."""
     name = f"file-{os.getpid()}-{time.monotonic_ns():x}"
-    root = machine.open(directory, os.O_PATH | os.O_DIRECTORY)
     try:
         fd, readonly = _create_in(machine, root, name)
     finally:
         machine.close_fd(root)
-    fs = file_system(machine, fd)
+    fs = known or file_system(machine, fd)
     if fs != "tmpfs":
         _fill(machine, fd, IDENT_FILE)
     return fd, readonly, fs
@@ -252,12 +260,16 @@ def _fill(machine: Machine, fd: int, ident: int) -> None:
     machine.pwrite(fd, b"".join(tag.ljust(PAGE, b"\0") for tag in tags))
 
 
+def _images() -> Path:
+    return writable_directory("images")
+
+
 def _open_volumes(objects: Objects) -> None:
     machine = objects.machine
     for kind, ident in _VOLUMES.items():
         names = [name for name in (kind, f"{kind}_ro") if name in FD_NAMES]
         try:
-            root = volumes.mount(machine, kind, lambda: writable_directory("images"))
+            root = volumes.mount(machine, kind, _images)
             try:
                 fd, readonly = _create_in(machine, root, "file")
                 _fill(machine, fd, ident)

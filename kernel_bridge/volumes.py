@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from errno import EBUSY, EPERM
 from pathlib import Path
@@ -35,6 +36,9 @@ _LOOP_CONFIG: Final = struct.Struct("<II 52x I 176x 64x")
 _LOOP_AUTOCLEAR: Final = 4
 #: Others take loop devices too.
 _LOOP_ATTEMPTS: Final = 20
+#: Where a guest has the layers of overlayfs.
+_LAYERS: Final = "/layers"
+_AT_FDCWD: Final = -100
 _BLOCK: Final = 16 * PAGE
 
 
@@ -102,11 +106,19 @@ def _mount_memory(machine: Machine, kind: str, flags: tuple[str, ...] = ()) -> i
     really maps are shared memory; `flags` are for it alone."""
     if kind != "overlay":
         return _mount(machine, kind)
-    below = _mount(machine, "tmpfs")
+    if machine.local:
+        below = _mount(machine, "tmpfs")
+        root = f"/proc/self/fd/{below}"
+    else:
+        # Before 6.15 the layers may not be on a detached mount (fs/namespace.c: clone_private_mount()).
+        root = _LAYERS
+        with suppress(FileExistsError):
+            machine.syscall("mkdirat", _AT_FDCWD, root, 0o777)
+        machine.syscall("mount", "tmpfs", root, "tmpfs", 0, 0)
+        below = machine.open(root, os.O_PATH | os.O_DIRECTORY)
     try:
         for name in ("lower", "upper", "work"):
             machine.syscall("mkdirat", below, name, 0o777)
-        root = f"/proc/self/fd/{below}"
         return _mount(
             machine,
             "overlay",

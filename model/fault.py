@@ -327,10 +327,10 @@ def populate_locked(space: AddressSpace, start: int, end: int) -> bool:
 def populate_vma(space: AddressSpace, vma: Vma, start: int, end: int) -> bool:
     """Fault in pages of one VMA up to the first that fails; whether none did (mm/gup.c: populate_vma_page_range())."""
     flags = vma.flags
-    if not is_reachable(vma):
-        return False
     if flags & VM_LOCKONFAULT:
         return True
+    if not is_reachable(vma):
+        return False
     if flags & VM_PKEY_EXEC_ONLY or not flags & VM_ACCESS or not flags & VM_MAYREAD:
         return False
     if vma.name is not None:

@@ -103,10 +103,11 @@ def pages_section(space: AddressSpace) -> bytes:
             if kind == PTE_GUARD:
                 entry |= PAGE_GUARD
             elif kind == PTE_ANON:
-                entry |= PAGE_PRESENT | held >> PTE_WORD << _ENTRY_WORD
+                word = held >> PTE_WORD if _is_seen(space, vma) else 0
+                entry |= PAGE_PRESENT | word << _ENTRY_WORD
             elif kind == PTE_FILE and vma.file and vma.file.inode.resident:
-                seen = vma.flags & VM_READ or is_reachable(vma)
-                word = vma.file.inode.word(vma.page_offset(page << PAGE_SHIFT)) if seen else 0
+                index = vma.page_offset(page << PAGE_SHIFT)
+                word = vma.file.inode.word(index) if _is_seen(space, vma) else 0
                 entry |= PAGE_PRESENT | PAGE_FILE | word << _ENTRY_WORD
             if entry:
                 entries.append(ENTRY.pack(page, entry))
@@ -125,7 +126,7 @@ def contents_section(space: AddressSpace) -> tuple[bytes, set[tuple[int, int]]]:
         first = vma.start >> PAGE_SHIFT
         last = min(vma.end >> PAGE_SHIFT, first + budget)
         budget -= last - first
-        if _reads_as_zero(vma):
+        if _reads_as_zero(vma) and _is_seen(space, vma):
             pages = sorted(space.pages_of(vma.start, last << PAGE_SHIFT))
         else:
             pages = list(range(first, last))
@@ -136,6 +137,13 @@ def contents_section(space: AddressSpace) -> tuple[bytes, set[tuple[int, int]]]:
         if not budget:
             break
     return COUNT.pack(len(entries)) + b"".join(entries), filled
+
+
+def _is_seen(space: AddressSpace, vma: Vma) -> bool:
+    """What its pages hold can be read, through /proc/self/mem if need be (fs/proc/base.c: proc_mem_foll_force())."""
+    if vma.flags & VM_READ:
+        return True
+    return "BLIND" not in space.environment.config and is_reachable(vma)
 
 
 def _reads_as_zero(vma: Vma) -> bool:
@@ -149,7 +157,7 @@ def _reading(space: AddressSpace, vma: Vma, page: int, filled: set[tuple[int, in
     held = space.ptes.get(page, 0)
     kind = held & PTE_KIND
     readable = vma.flags & VM_READ
-    if kind == PTE_GUARD or not (readable or is_reachable(vma)):
+    if kind == PTE_GUARD or not _is_seen(space, vma):
         return TOUCH_SIGSEGV
     if kind == PTE_ANON:
         return held >> PTE_WORD << _ENTRY_WORD

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("abi", "fuzz", "kernel_bridge", "model")
+PACKAGES = ("abi", "fuzz", "kernel_bridge", "kernels", "model")
 MAY_IMPORT = {
     "abi": {"abi"},
     "model": {"abi", "model"},
     "kernel_bridge": {"abi", "kernel_bridge"},
+    "kernels": {"kernels"},
     "fuzz": set(PACKAGES),
 }
 IMPURE = {

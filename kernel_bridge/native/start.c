@@ -21,8 +21,6 @@
 #endif
 #define UFFD2_FEATURES (UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE | \
 			UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_WP_UNPOPULATED)
-#define ADDRESSES_47 ((1ULL << 47) - ABI_PAGE)
-#define ADDRESSES_56 ((1ULL << 56) - ABI_PAGE)
 #define STACK_LIMIT (8ULL << 20)
 
 extern const char image_end[];
@@ -219,6 +217,16 @@ static void protect(void)
 	CTL(SEALED) = -sealed;
 }
 
+/* Whether /proc/self/mem shows memory without access: the kernel can be told not to. */
+static void learn_blindness(void)
+{
+	s64 at = sys(mmap, 0, ABI_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	s64 got = sys(pread64, ABI_FD_MEM, &CTL(WORD), sizeof(u64), at);
+
+	CTL(BLIND) = got < 0 ? -got : 0;
+	sys(munmap, at, ABI_PAGE);
+}
+
 /* The objects' device and inode numbers, as layouts show them. */
 static void learn_idents(void)
 {
@@ -289,9 +297,25 @@ static void settle(void)
 	layout_forget();
 }
 
+/* Where addresses end: beyond, munmap() is refused. What it finds below is to go anyway. */
+static u64 task_size(void)
+{
+	u64 low = ABI_SHARED_BASE + ABI_SHARED_SIZE, high = 1ULL << 63;
+
+	while (high - low > ABI_PAGE) {
+		u64 middle = (low + (high - low) / 2) & -ABI_PAGE;
+
+		if (sys(munmap, middle, ABI_PAGE) == -EINVAL)
+			high = middle;
+		else
+			low = middle;
+	}
+	return high;
+}
+
 static void __attribute__((noreturn, used)) on_own_stack(void)
 {
-	CTL(TASK_SIZE) = sys(munmap, 1ULL << 47, ABI_PAGE) ? ADDRESSES_47 : ADDRESSES_56;
+	CTL(TASK_SIZE) = task_size();
 	CTL(BRK) = sys(brk, 0);
 	if (!CTL(RECYCLES)) {
 		/* Another process may have died with them changed. */
@@ -302,6 +326,7 @@ static void __attribute__((noreturn, used)) on_own_stack(void)
 	unmap_others();
 	if (CTL(PROTECT))
 		protect();
+	learn_blindness();
 	learn_idents();
 	settle();
 	serve();

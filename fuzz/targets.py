@@ -1,0 +1,157 @@
+"""Kernels to run programs on, by the names that users give them: `local`, `qemu:IMAGE`, `uml:BINARY`, or a kernel of
+the cache. What follows runs on an executor and does not know which.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import kernels
+from kernel_bridge import BridgeError, ExecutorConfig, Guest, KernelExecutor
+from kernel_bridge.build import BuildError, writable_directory
+from kernel_bridge.guest import Qemu
+from kernels import KernelError
+
+LOCAL: Final = "local"
+_QEMU: Final = "qemu:"
+_UML: Final = "uml:"
+#: Limits of an executor on the running kernel (seconds): a call, a program, a start, a boot.
+_CALL: Final = 10.0
+_PROGRAM: Final = 60.0
+_START: Final = 15.0
+_BOOT: Final = 30.0
+#: Programs in a batch: round trips to a guest cost more.
+_BATCH: Final = 128
+#: What a kernel's sanitizers slow down beyond its launcher, and the memory that such a guest needs (MiB).
+_SANITIZED: Final = 4.0
+_SANITIZED_MEMORY: Final = 3072
+_MEMORY: Final = 1024
+
+
+class Target:
+    """A kernel, and the guests that were started of it. Use from one thread; `close` ends them.
+
+    Raises:
+        BridgeError: there is no such kernel.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._launch: Callable[[], Guest] | None = None
+        self._slow = 1.0
+        self._guests: list[tuple[Guest, KernelExecutor | None]] = []
+        if name != LOCAL:
+            self._launch = self._launcher(name)
+
+    def __enter__(self) -> "Target":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def is_local(self) -> bool:
+        """It is the running kernel."""
+        return self._launch is None
+
+    @property
+    def batch(self) -> int:
+        """How many programs are best sent at once; 0: as usual."""
+        return 0 if self.is_local else _BATCH
+
+    def start(self, *, user: bool, worker: int = 0) -> KernelExecutor:
+        """A fresh executor, without root's rights if `user`.
+
+        On the running kernel it stays on one processor: pages that wait in another's queues would escape MADV_PAGEOUT.
+
+        Raises:
+            BridgeError: it cannot be started.
+        """
+        if self._launch is None:
+            usable = sorted(os.sched_getaffinity(0), reverse=True)
+            return KernelExecutor(
+                ExecutorConfig(drop_privileges=user, cpu=usable[worker % len(usable)])
+            )
+        place = next((i for i, (_, e) in enumerate(self._guests) if e is None or e.is_closed), -1)
+        if place < 0:
+            self._guests.append((self._launch(), None))
+        guest = self._guests[place][0]
+        config = ExecutorConfig(
+            drop_privileges=user,
+            call_seconds=_CALL * self._slow,
+            program_seconds=_PROGRAM * self._slow,
+            start_seconds=_START * self._slow,
+        )
+        executor = KernelExecutor(config, guest)
+        self._guests[place] = guest, executor
+        return executor
+
+    def describe(self) -> str:
+        """What runs it, in a few words."""
+        if self.is_local:
+            return "this machine"
+        return self._guests[0][0].name if self._guests else self.name
+
+    def close(self) -> None:
+        """End its guests."""
+        for guest, executor in self._guests:
+            if executor is not None:
+                executor.close()
+            guest.close()
+        self._guests.clear()
+
+    def _launcher(self, name: str) -> Callable[[], Guest]:
+        modules: list[tuple[str, bytes]] = []
+        features: tuple[str, ...] = ()
+        if name.startswith(_QEMU):
+            image, arch = Path(name.removeprefix(_QEMU)), "x86"
+        elif name.startswith(_UML):
+            image, arch = Path(name.removeprefix(_UML)), "uml"
+        else:
+            try:
+                kernel = kernels.find(name)
+            except KernelError as error:
+                raise BridgeError(str(error)) from None
+            image, features, arch = kernel.image, kernel.features, kernel.arch
+            modules = kernel.load_modules()
+        if not image.is_file():
+            raise BridgeError(f"{image}: no such kernel image")
+        if arch == "uml":
+            raise BridgeError(f"{name}: User-Mode-Linux is not supported yet")
+        sanitized = "kasan" in features
+        memory = _SANITIZED_MEMORY if sanitized else _MEMORY
+        more = _SANITIZED if sanitized else 1.0
+
+        def launch() -> Guest:
+            kvm, tcg = Qemu(image, "kvm", memory), Qemu(image, "tcg", memory)
+            if _may_have_kvm():
+                self._slow = kvm.slow * more
+                try:
+                    return Guest(kvm, modules, _BOOT * self._slow, attempts=1)
+                except BridgeError:
+                    _remember_no_kvm()
+            self._slow = tcg.slow * more
+            return Guest(tcg, modules, _BOOT * self._slow)
+
+        return launch
+
+
+def _no_kvm() -> Path:
+    """A file that is there when KVM was found not to work, since this machine was booted."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return writable_directory("build") / f"no-kvm-{boot}"
+
+
+def _may_have_kvm() -> bool:
+    """That /dev/kvm can be opened does not say that it boots a kernel: that is tried out, once."""
+    try:
+        return os.access("/dev/kvm", os.R_OK | os.W_OK) and not _no_kvm().exists()
+    except (OSError, BuildError):
+        return False
+
+
+def _remember_no_kvm() -> None:
+    with suppress(OSError, BuildError):
+        _no_kvm().touch()

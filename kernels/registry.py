@@ -1,0 +1,36 @@
+"""The kernels that are known by name. Others that the archive has can be fetched by their version all the same."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A kernel to compare with: its name, and what it stands for."""
+
+    name: str
+    stands_for: str
+
+
+#: Oldest first: what `vmadiff matrix` and `make matrix` take when nothing else is asked for.
+KNOWN: Final = (
+    Known("6.1", "long-term"),
+    Known("6.12.117", "long-term, with the stable fixes of 2026"),
+    Known("6.16.12", "the last without multi-VMA moves"),
+    Known("6.17.8", "the first with them"),
+    Known("6.17.13", "the last 6.17"),
+    Known("6.18.15", "long-term"),
+    Known("6.19.14", "the last 6.19"),
+    Known("7.0.13", "the last 7.0"),
+    Known("7.1.13", "the last 7.1"),
+    Known("7.2.6", "before the fixes of 7.2.8"),
+    Known("7.2.12", "after them"),
+    Known("7.3.4", "the newest"),
+)
+#: User-Mode-Linux, as Debian has it built.
+KNOWN_UML: Final = (
+    Known("uml-6.1", "User-Mode-Linux of Debian 12"),
+    Known("uml-6.12", "User-Mode-Linux of Debian 13"),
+    Known("uml-7.2", "User-Mode-Linux of Debian's next"),
+)
+NAMES: Final = tuple(each.name for each in (*KNOWN, *KNOWN_UML))
