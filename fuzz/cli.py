@@ -64,6 +64,8 @@ def build_parser() -> argparse.ArgumentParser:
         _add_probe,
         _add_coverage,
         _add_selftest,
+        _add_matrix,
+        _add_kernels,
     ):
         add(commands)
     return parser
@@ -267,6 +269,64 @@ def _add_selftest(commands: Commands) -> None:
     )
     parser.add_argument("--unguided", action="store_true", help="do without coverage guidance")
     parser.add_argument("--list", action="store_true", help="list the mistakes and stop")
+
+
+def _add_matrix(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "matrix",
+        "programs on several kernels, as a table",
+        "Run the programs in FILE... (default: the corpus that comes with vmadiff) on several kernels, each beside\n"
+        "the model of that kernel, and show which agree. The verdicts: agrees, known (an explained divergence),\n"
+        "diverges, crashed (the kernel did), unknown (it could not run, or is not modelled).",
+        target=False,
+    )
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--kernels",
+        type=lambda text: text.split(","),
+        metavar="A,B,...",
+        help="targets as for --target (default: the known kernels that are at hand)",
+    )
+    parser.add_argument(
+        "--fetch", action="store_true", help="get what is missing from Debian's archive first"
+    )
+    parser.add_argument(
+        "--workers", type=_positive, default=1, metavar="N", help="kernels at a time (default: 1)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows to FILE")
+
+
+def _add_kernels(commands: Commands) -> None:
+    outer = commands.add_parser(
+        "kernels",
+        help="list, fetch, build and remove kernels to run on",
+        description="The kernels that guests can boot, in a cache of vmadiff's own.",
+        epilog=EXPLAINED,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    actions = outer.add_subparsers(dest="action", required=True, metavar="ACTION")
+    outer.set_defaults(command="kernels")
+    parser = actions.add_parser("list", help="those at hand and those that are known")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser = actions.add_parser(
+        "fetch", help="get prebuilt ones from Debian's archive, by version (6.17.8) or name"
+    )
+    parser.add_argument("names", nargs="+", metavar="NAME")
+    parser = actions.add_parser(
+        "build", help="build one from a source tree, or from a package such as linux-source-7.3"
+    )
+    parser.add_argument("tree", metavar="TREE")
+    parser.add_argument("--name", metavar="NAME", help="what to call it")
+    arch = parser.add_mutually_exclusive_group()
+    arch.add_argument("--x86", action="store_true", help="for QEMU (default)")
+    arch.add_argument("--uml", action="store_true", help="User-Mode-Linux")
+    parser.add_argument("--kasan", action="store_true", help="with the address sanitizer")
+    parser.add_argument("--kcov", action="store_true", help="with coverage of mm/")
+    parser.add_argument("--fault-injection", action="store_true", help="with failing allocations")
+    parser.add_argument("--debug-vm", action="store_true", help="with the checks of DEBUG_VM")
+    parser = actions.add_parser("remove", help="forget kernels")
+    parser.add_argument("names", nargs="+", metavar="NAME")
 
 
 def _positive(text: str) -> int:

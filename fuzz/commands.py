@@ -6,7 +6,7 @@ import random
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,11 @@ from fuzz.coverage import to_json as coverage_json
 from fuzz.display import Figures, Screen, summary
 from fuzz.explain import explain as explain_program
 from fuzz.imports import import_strace as read_strace
+from fuzz.kernels_command import default_kernels, fetch_missing
+from fuzz.kernels_command import kernels as kernels
+from fuzz.matrix import compare as compare_kernels
+from fuzz.matrix import lines as matrix_lines
+from fuzz.matrix import to_json as matrix_json
 from fuzz.mistakes import MISTAKES
 from fuzz.probe import examine
 from fuzz.probe import probe as probe_profile
@@ -236,13 +241,44 @@ def coverage(options: Namespace) -> int:
 
 def _programs(paths: Iterable[Path], geometry: Geometry) -> Iterator[Program]:
     """The programs in files and directories."""
+    for file in _files(paths):
+        yield _read(file, geometry)
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
+    """The files of programs, directories looked into."""
     for path in paths:
         try:
-            files = [path] if not path.is_dir() else sorted(path.glob(f"*{corpus.SUFFIX}"))
+            yield from [path] if not path.is_dir() else sorted(path.glob(f"*{corpus.SUFFIX}"))
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}") from None
-        for file in files:
-            yield _read(file, geometry)
+
+
+def matrix(options: Namespace) -> int:
+    """`vmadiff matrix`"""
+    _check_output(options.json)
+    names = options.kernels or default_kernels(options.fetch)
+    files = list(_files(options.files or shipped()))
+    if options.fetch:
+        fetch_missing(names, print)
+
+    def maker(path: Path) -> Callable[..., Program]:
+        return lambda geometry: _read(path, geometry)
+
+    columns = compare_kernels(
+        [(path.stem, maker(path)) for path in files],
+        names,
+        lambda text: print(text, flush=True),
+        user=options.user,
+        workers=options.workers,
+    )
+    print("\n".join(["", *matrix_lines(columns)]))
+    if options.json:
+        _write_json(options.json, matrix_json(columns))
+    verdicts = {cell.verdict for column in columns for cell in column.cells}
+    if verdicts & {"diverges", "crashed"}:
+        return DIVERGES
+    return INCOMPLETE if any(column.problem for column in columns) else OK
 
 
 def selftest(options: Namespace) -> int:

@@ -21,8 +21,8 @@ from model.run import Model
 class Replay:
     """What became of one program.
 
-    unmodelled, crash: why the model stopped early; loss: how the executor was lost. Each trace has the steps that
-    its side made.
+    unmodelled, crash: why the model stopped early; loss, loss_kind: how the executor was lost. Each trace has the steps
+    that its side made.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Replay:
     unmodelled: str = ""
     crash: str = ""
     loss: str = ""
+    loss_kind: str = ""
 
     @property
     def is_complete(self) -> bool:
@@ -118,14 +119,14 @@ class Replay:
 
 
 def replay(
-    programs: Sequence[tuple[str, Program]], executor: Executor, model: Model
+    programs: Sequence[tuple[str, Program]], executor: Executor, model: Model, *, full: bool = True
 ) -> list[Replay]:
-    """Run each named program on both sides."""
-    observations = executor.run([program for _, program in programs], full=True)
+    """Run each named program on both sides, observed in full unless told otherwise."""
+    observations = executor.run([program for _, program in programs], full=full)
     initial = initial_layout(executor.environment)
     results = []
     for (name, program), observed in zip(programs, observations, strict=True):
-        expected, unmodelled, crash = predict(model, program)
+        expected, unmodelled, crash = predict(model, program, full=full)
         ours, theirs = unpack(expected, initial), unpack(observed.data, initial)
         results.append(
             Replay(
@@ -138,14 +139,15 @@ def replay(
                 unmodelled,
                 crash,
                 "" if observed.loss is None else observed.loss.text,
+                "" if observed.loss is None else observed.loss.kind,
             )
         )
     return results
 
 
-def predict(model: Model, program: Program) -> tuple[bytes, str, str]:
-    """The model's packed trace, in full, why it left its domain, and its traceback if it failed."""
-    run = model.start(full=True)
+def predict(model: Model, program: Program, *, full: bool = True) -> tuple[bytes, str, str]:
+    """The model's packed trace, why it left its domain, and its traceback if it failed."""
+    run = model.start(full=full)
     try:
         for call in program:
             run.step(call)

@@ -28,6 +28,8 @@ _BATCH: Final = 128
 _SANITIZED: Final = 4.0
 _SANITIZED_MEMORY: Final = 3072
 _MEMORY: Final = 1024
+#: How the names of modules begin that a guest's channel needs.
+_CHANNEL: Final = "virtio"
 
 
 class Target:
@@ -124,8 +126,11 @@ class Target:
         memory = _SANITIZED_MEMORY if sanitized else _MEMORY
         more = _SANITIZED if sanitized else 1.0
 
+        early = tuple(content for name, content in modules if name.startswith(_CHANNEL))
+        modules = [each for each in modules if not each[0].startswith(_CHANNEL)]
+
         def launch() -> Guest:
-            kvm, tcg = Qemu(image, "kvm", memory), Qemu(image, "tcg", memory)
+            kvm, tcg = Qemu(image, "kvm", memory, early), Qemu(image, "tcg", memory, early)
             if _may_have_kvm():
                 self._slow = kvm.slow * more
                 try:

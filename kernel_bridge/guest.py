@@ -154,13 +154,13 @@ class Launcher(Protocol):
 
 @dataclass(slots=True)
 class Qemu:
-    """An x86_64 kernel under QEMU: `image` is a bzImage or an ELF vmlinux; memory in MiB; append: more of its command
-    line; accel: "kvm" or "tcg"."""
+    """An x86_64 kernel under QEMU: `image` is a bzImage or an ELF vmlinux; memory in MiB; modules: what it
+    needs for its channel, in order; accel: "kvm" or "tcg"."""
 
     image: Path
     accel: str = "tcg"
     memory: int = 1024
-    append: tuple[str, ...] = ()
+    modules: tuple[bytes, ...] = ()
 
     @property
     def name(self) -> str:
@@ -182,7 +182,7 @@ class Qemu:
 
     def _command(self, program: str, channel: int) -> list[str]:
         cpu = "host" if self.accel == "kvm" else "max,cx16=off,la57=off"
-        words = ("console=ttyS0", "reboot=t", "rdinit=/init", *_COMMON, *self.append)
+        words = ("console=ttyS0", "reboot=t", "rdinit=/init", *_COMMON)
         accel = "tcg,thread=multi" if self.accel == "tcg" else self.accel
         return [
             program, "-accel", accel, "-M", "q35", "-cpu", cpu,
@@ -190,14 +190,14 @@ class Qemu:
             "-no-reboot", "-serial", "stdio", "-device", "virtio-serial-pci",
             "-chardev", f"socket,id=channel,fd={channel}",
             "-device", "virtserialport,chardev=channel,name=vmadiff,nr=1",
-            "-kernel", str(self.image), "-initrd", str(_initramfs()),
+            "-kernel", str(self.image), "-initrd", str(_initramfs(self.modules)),
             "-append", " ".join(words),
         ]  # fmt: skip
 
 
-def _initramfs() -> Path:
+def _initramfs(modules: Sequence[bytes]) -> Path:
     try:
-        return initramfs()
+        return initramfs(modules)
     except BuildError as error:
         raise BridgeError(str(error)) from None
 

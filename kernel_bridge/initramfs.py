@@ -1,8 +1,10 @@
-"""The file system that a guest boots into: one static binary as /init, and a console. No device, no disk."""
+"""The file system that a guest boots into: one static binary as /init, a console, and the modules without which it has
+no channel. No disk."""
 
 import gzip
 import hashlib
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,13 +16,13 @@ _CHARACTER: Final = 0o020600
 _ALIGN: Final = 4
 
 
-def initramfs() -> Path:
-    """The path of the initramfs with the agent, made now unless it was made before.
+def initramfs(modules: Sequence[bytes] = ()) -> Path:
+    """The path of the initramfs with the agent and modules that it inserts first, made now unless it was made before.
 
     Raises:
         BuildError: the agent cannot be built, or there is no directory for it.
     """
-    data = archive(build(AGENT).read_bytes())
+    data = archive(build(AGENT).read_bytes(), modules)
     path = writable_directory("build") / f"initramfs-{hashlib.sha256(data).hexdigest()[:16]}"
     if not path.exists():
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as made:
@@ -29,12 +31,14 @@ def initramfs() -> Path:
     return path
 
 
-def archive(init: bytes) -> bytes:
+def archive(init: bytes, modules: Sequence[bytes] = ()) -> bytes:
     """A compressed cpio archive (Documentation/driver-api/early-userspace/buffer-format.rst)."""
+    early = [_entry(4 + i, f"module{i}", _EXECUTABLE, data) for i, data in enumerate(modules)]
     entries = [
         _entry(1, "dev", _DIRECTORY),
         _entry(2, "dev/console", _CHARACTER, device=(5, 1)),
         _entry(3, "init", _EXECUTABLE, init),
+        *early,
         _entry(0, "TRAILER!!!", 0),
     ]
     return gzip.compress(b"".join(entries), mtime=0)

@@ -20,7 +20,7 @@ from abi.consts import PAGE
 #: Numbers of system calls (arch/x86/entry/syscalls/syscall_64.tbl).
 NUMBERS: Final[Mapping[str, int]] = {
     "read": 0, "write": 1, "close": 3, "fstat": 5, "lseek": 8, "mmap": 9, "munmap": 11,
-    "ioctl": 16, "pread64": 17, "pwrite64": 18, "shmget": 29, "shmat": 30, "shmctl": 31,
+    "ioctl": 16, "pread64": 17, "pwrite64": 18, "shmget": 29, "shmat": 30, "shmctl": 31, "getpid": 39,
     "socket": 41, "setsockopt": 54, "uname": 63, "shmdt": 67, "ftruncate": 77, "fchmod": 91,
     "mount": 165, "getdents64": 217, "openat": 257, "mkdirat": 258,
     "unlinkat": 263, "readlinkat": 267, "unshare": 272, "pipe2": 293, "perf_event_open": 298,

@@ -28,8 +28,6 @@ _SIGNED: Final = struct.Struct("<q")
 _PLACES: Final = {name: place * _WORD.size for place, name in enumerate(wire.CONTROL)}
 _ALIGN: Final = 8
 _WORD_MASK: Final = (1 << 64) - 1
-#: The agent is the first process there.
-_AGENT_PID: Final = 1
 
 
 class Channel(Protocol):
@@ -164,7 +162,7 @@ class Remote(Machine):
         except OSError as error:
             raise BridgeError(f"/dev/null there: {error.strerror}") from None
         memory.set("parent_hash", abi_hash())
-        memory.set("parent_pid", _AGENT_PID)
+        memory.set("parent_pid", self.syscall("getpid"))
         own = {wire.FD_MEM: null, wire.FD_SHARED: memory.fd, wire.FD_IMAGE: self._image}
         pairs = [_START.pack(there, here) for there, here in {**own, **descriptors}.items()]
         self.tell(WRITE, memory.take_pieces())

@@ -9,8 +9,10 @@ from typing import Final
 
 from kernels.cache import KernelError
 
-#: What programs and their objects need. Checksums come first: no modprobe answers the kernel's requests for them.
+#: What a guest's channel needs, then what programs and their objects do. Checksums come before file systems: no modprobe
+#: answers the kernel's requests for them.
 WANTED: Final = (
+    "virtio_pci", "virtio_console",
     "crc32c_generic", "crc32c_cryptoapi", "xxhash_generic", "blake2b_generic", "sha256_generic",
     "loop", "ext4", "xfs", "btrfs", "overlay", "af_packet",
 )  # fmt: skip

@@ -71,7 +71,7 @@ from model.flags import (
 from model.kernfs import kernel_flags
 from model.placement import get_unmapped_area
 from model.prctl import check_exec_gain, mergeable_flags, new_vma_flags
-from model.profile import DROPPABLE
+from model.profile import DROPPABLE, DROPPABLE_NEVER_LOCKED
 from model.space import (
     OVERCOMMIT_NEVER,
     PTE_FILE,
@@ -334,7 +334,9 @@ def _map_region(
         mapped = vma
     space.total_vm += pages
     if vma.flags & VM_LOCKED:
-        if supports_mlock(mapped):
+        if supports_mlock(mapped) or (
+            mapped.flags & VM_DROPPABLE and DROPPABLE_NEVER_LOCKED not in space.changes
+        ):
             space.locked_vm += pages
         else:
             mapped.flags &= ~VM_LOCKED_MASK

@@ -58,9 +58,11 @@ from model.profile import (
     MULTI_VMA_MOVE,
     MULTI_VMA_THP_AREA,
     NEW_LEN_LIMIT,
+    OVERLAP_BEFORE_LOOKUP,
     PARAMS_BEFORE_LOOKUP,
     SHRINK_MOVE_CHARGES_SHRUNK,
     UFFD_MOVE_NEVER_MERGES,
+    UFFD_REMAP_SHRUNK,
     VALIDATE_BEFORE_UNMAP,
 )
 from model.space import (
@@ -92,7 +94,9 @@ def mremap(space: AddressSpace, call: Mremap) -> int:
     flags, changes = call.flags, space.changes
     _check_parameters(space, call, old_len, new_len)
     if PARAMS_BEFORE_LOOKUP in changes:
-        _check_target(space, call, old_len, new_len)
+        _check_alignment(call)
+        if OVERLAP_BEFORE_LOOKUP in changes:
+            _check_target(space, call, old_len, new_len)
         _check_map_count_early(space, flags)
     if flags & MREMAP_FIXED and old_len == new_len and MULTI_VMA_MOVE in changes:
         return _move_range(space, call.addr, old_len, flags, call.new_addr)
@@ -105,8 +109,10 @@ def mremap(space: AddressSpace, call: Mremap) -> int:
     if vma.flags & VM_HUGETLB:
         lengths = hugetlb.round_move(vma, call.addr, old_len, new_len, call.new_addr)
         old_len, new_len = lengths
-    if PARAMS_BEFORE_LOOKUP not in changes:
+    if OVERLAP_BEFORE_LOOKUP not in changes:
+        _check_alignment(call)
         _check_target(space, call, old_len, new_len)
+    if PARAMS_BEFORE_LOOKUP not in changes:
         _check_map_count_early(space, flags)
     if VALIDATE_BEFORE_UNMAP in changes or not flags & _NEW_ADDR:
         _check_vma(space, vma, call.addr, old_len, new_len, flags)
@@ -144,8 +150,14 @@ def _check_parameters(space: AddressSpace, call: Mremap, old_len: int, new_len: 
             raise SyscallError(EINVAL)  # mremap(2): DONTUNMAP does not resize
 
 
+def _check_alignment(call: Mremap) -> None:
+    """The new address is page-aligned, where the flags give it a meaning (mm/mremap.c: check_mremap_params())."""
+    if call.flags & _NEW_ADDR and call.new_addr & PAGE - 1:
+        raise SyscallError(EINVAL)  # mremap(2): the new address is not page-aligned
+
+
 def _check_target(space: AddressSpace, call: Mremap, old_len: int, new_len: int) -> None:
-    """What is wrong with the new address, where the flags give it a meaning (mm/mremap.c: check_mremap_params())."""
+    """What is wrong with the target, where the flags give it a meaning (mm/mremap.c: check_mremap_params())."""
     task_size = space.environment.task_size
     addr, new_addr = call.addr, call.new_addr
     if not call.flags & _NEW_ADDR:
@@ -153,8 +165,6 @@ def _check_target(space: AddressSpace, call: Mremap, old_len: int, new_len: int)
     if new_len > task_size or new_addr > task_size - new_len:
         # mm/mremap.c: check_mremap_params(): the target ends beyond TASK_SIZE
         raise SyscallError(EINVAL)
-    if new_addr & PAGE - 1:
-        raise SyscallError(EINVAL)  # mremap(2): the new address is not page-aligned
     if (addr + old_len & WORD) > new_addr and (new_addr + new_len & WORD) > addr:
         raise SyscallError(EINVAL)  # mremap(2): old and new range overlap
 
@@ -267,10 +277,12 @@ def _remap_to(
     if vma is None:
         # mm/mremap.c: mremap_to(): the target's unmapping took the source
         raise SyscallError(EFAULT)
-    delta = abs(new_len - old_len)
+    delta, told = abs(new_len - old_len), old_len
     if old_len > new_len:
         do_munmap(space, addr + new_len, delta)
         old_len = new_len
+        if UFFD_REMAP_SHRUNK in space.changes:
+            told = new_len
         if SHRINK_MOVE_CHARGES_SHRUNK not in space.changes:
             delta = 0
         vma = space.lookup(addr)
@@ -281,7 +293,7 @@ def _remap_to(
         raise SyscallError(ENOMEM)  # mremap(2): DONTUNMAP and RLIMIT_AS; the target is gone
     new_addr = _new_address(space, vma, addr, new_len, flags, new_addr)
     charge = new_len if flags & MREMAP_DONTUNMAP else delta
-    return _move_vma(space, vma, addr, old_len, new_len, flags, new_addr, charge, reported)
+    return _move_vma(space, vma, addr, old_len, new_len, flags, new_addr, charge, reported, told)
 
 
 def _new_address(
@@ -343,10 +355,11 @@ def _move_vma(
     new_addr: int,
     charge: int,
     reported: int = 0,
+    told: int = 0,
 ) -> int:
     """Copy the VMA, move its page tables, unmap the source or leave it empty. `charge`: bytes to promise for it if it
-    is accounted; `reported`: the place of the move among the events, behind the target's unmapping
-    (mm/mremap.c: move_vma(), notify_uffd())."""
+    is accounted; `reported`: the place of the move among the events, behind the target's unmapping; told: the
+    length that the event has, 0 for what moves (mm/mremap.c: move_vma(), notify_uffd())."""
     dontunmap = bool(flags & MREMAP_DONTUNMAP)
     pre_split = (
         dontunmap and DONTUNMAP_SPLITS_LOCKED in space.changes and bool(vma.flags & VM_LOCKED)
@@ -368,7 +381,7 @@ def _move_vma(
         new.flags &= ~VM_UFFD
         new.uffd = 0
     elif new.uffd:
-        event = (UFFD_EVENT_REMAP, new.uffd, addr, new_addr, old_len)
+        event = (UFFD_EVENT_REMAP, new.uffd, addr, new_addr, told or old_len)
         space.events.insert(reported, event)
     if not dontunmap:
         _account(space, vma.flags, new_len)

@@ -19,7 +19,7 @@ from abi.consts import (
 )
 from model.errors import SyscallError
 from model.flags import VM_GROWSDOWN
-from model.profile import HUGETLB_AREA
+from model.profile import DEVZERO_THP_AREA, HUGETLB_AREA
 from model.space import AddressSpace, guard_start
 from model.vma import File
 
@@ -77,7 +77,7 @@ def _choose(
         return _huge_area(space, addr, length, flags, file.inode.huge)
     if file.inode.shmem or (file.zero and flags & MAP_SHARED):
         return _shmem_area(space, addr, length, pgoff, flags)
-    if file.thp_area or file.zero:
+    if file.thp_area or (file.zero and DEVZERO_THP_AREA in space.changes):
         return _thp_area(space, addr, length, pgoff, flags)
     return _topdown(space, addr, length, flags)
 

@@ -122,6 +122,12 @@ VALIDATE_BEFORE_UNMAP: Final = Change(
     "mm/mremap: check remap conditions earlier",
     (6, 17),
 )
+OVERLAP_BEFORE_LOOKUP: Final = Change(
+    "overlap_before_lookup",
+    "3215eaceca87",
+    "mm/mremap: refactor initial parameter sanity checks",
+    (6, 17),
+)
 NEW_LEN_LIMIT: Final = Change(
     "new_len_limit",
     "3215eaceca87",
@@ -188,7 +194,7 @@ DEVZERO_MMAP_PREPARE: Final = Change(
     "devzero_mmap_prepare",
     "",
     "mm: /dev/zero is mapped by mmap_prepare, so that KSM's flag is there before a merge",
-    (7, 2),
+    (6, 19),
 )
 PROCESS_MADVISE_ADVICE_FIRST: Final = Change(
     "process_madvise_advice_first",
@@ -271,6 +277,26 @@ UFFD_MOVE_NEVER_MERGES: Final = Change(
     stable="also in 7.3.4",
 )
 
+DROPPABLE_NEVER_LOCKED: Final = Change(
+    "droppable_never_locked",
+    "",
+    "mm: prevent droppable mappings from being locked",
+    (7, 0),
+    stable="also in 6.12.117 and 6.18.44",
+)
+DEVZERO_THP_AREA: Final = Change(
+    "devzero_thp_area",
+    "",
+    "/dev/zero: try to align PMD_SIZE for private mapping",
+    (6, 18),
+)
+UFFD_REMAP_SHRUNK: Final = Change(
+    "uffd_remap_shrunk",
+    "",
+    "mm/mremap: introduce and use vma_remap_struct threaded state",
+    (6, 15),
+)
+
 SECRETMEM_LOCKED: Final = Change(
     "secretmem_locked",
     "1507f51255c9",
@@ -334,8 +360,11 @@ def release(major: int, minor: int) -> Profile:
     return Profile(f"{major}.{minor}", has)
 
 
-#: Unverified, all of them: no target runs these kernels yet. The running kernel's is probed.
+#: Releases, what their stable updates brought left out: where a probe begins, and what it tells the difference from.
 PROFILES: Final[dict[str, Profile]] = {
     profile.name: profile
-    for profile in (release(6, 12), release(6, 16), release(6, 17), release(6, 18), release(7, 3))
+    for profile in (
+        *(release(6, minor) for minor in (1, 12, 16, 17, 18, 19)),
+        *(release(7, minor) for minor in (0, 1, 2, 3)),
+    )
 }

@@ -1,0 +1,193 @@
+"""Programs on several kernels, each beside its own model: which agree, which do not, and where that is known.
+
+A kernel that dies or does not start costs its own verdicts, never those of the others.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+
+from abi.calls import Program
+from fuzz import corpus
+from fuzz.probe import examine
+from fuzz.replay import Replay, replay
+from fuzz.restraint import is_filling, restrain_program
+from fuzz.targets import Target
+from fuzz.triage import explanation, load_known, signature
+from kernel_bridge import BridgeError
+from model.run import Model
+
+AGREES: Final = "agrees"
+KNOWN: Final = "known"
+DIVERGES: Final = "diverges"
+CRASHED: Final = "crashed"
+UNKNOWN: Final = "unknown"
+VERDICTS: Final = (AGREES, KNOWN, DIVERGES, CRASHED, UNKNOWN)
+#: How a table shows them.
+_SIGNS: Final = {AGREES: ".", KNOWN: "k", DIVERGES: "D", CRASHED: "C", UNKNOWN: "?"}
+#: Programs that are sent at once: what is known when a kernel dies.
+_BATCH: Final = 64
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What became of a program on a kernel. detail: the divergence, its cause or why nothing is known, in one line."""
+
+    program: str
+    kernel: str
+    verdict: str
+    detail: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """A row of the JSON file."""
+        data = {"program": self.program, "kernel": self.kernel, "verdict": self.verdict}
+        return {**data, "detail": self.detail} if self.detail else data
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A kernel: what it is, and a cell for each program, in order. problem: why it could not be asked."""
+
+    kernel: str
+    release: str
+    profile: str
+    cells: tuple[Cell, ...]
+    problem: str = ""
+
+
+def compare(
+    programs: Sequence[tuple[str, Callable[..., Program]]],
+    kernels: Sequence[str],
+    say: Say,
+    *,
+    user: bool = False,
+    workers: int = 1,
+) -> list[Column]:
+    """Run every program on every kernel. `programs`: names, and what gives the program for a geometry."""
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(lambda kernel: _column(programs, kernel, say, user), kernels))
+
+
+def _column(
+    programs: Sequence[tuple[str, Callable[..., Program]]], kernel: str, say: Say, user: bool
+) -> Column:
+    cells: list[Cell] = []
+    release = profile = problem = ""
+    try:
+        with Target(kernel) as target, target.start(user=user) as executor:
+            environment = executor.environment
+            release = environment.release
+            found = examine(executor).profile
+            profile = found.name
+            say(f"{kernel}: {release} on {target.describe()}, profile {profile}")
+            known = load_known(corpus.PACKAGED / "divergences")
+            model = Model(environment, found)
+            harmless = [
+                (
+                    name,
+                    restrain_program(make(environment.geometry), not environment.capabilities),
+                )
+                for name, make in programs
+            ]
+            for batch in _batches(harmless):
+                for result in replay(batch, executor, model, full=_is_full(batch)):
+                    cells.append(_judge(result, kernel, release, known))
+            say(f"{kernel}: {_counts(cells)}")
+    except BridgeError as error:
+        problem = str(error)
+        say(f"{kernel}: {problem}")
+    done = len(cells)
+    cells += [Cell(name, kernel, UNKNOWN, problem) for name, _ in programs[done:]]
+    return Column(kernel, release, profile, tuple(cells), problem)
+
+
+def _batches(
+    programs: Sequence[tuple[str, Program]],
+) -> Iterator[list[tuple[str, Program]]]:
+    """Programs in order; one that fills is alone, for it is not observed in full."""
+    batch: list[tuple[str, Program]] = []
+    for each in programs:
+        alone = any(is_filling(call) for call in each[1])
+        if batch and (alone or len(batch) == _BATCH):
+            yield batch
+            batch = []
+        batch.append(each)
+        if alone:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _is_full(batch: Sequence[tuple[str, Program]]) -> bool:
+    return not any(is_filling(call) for call in batch[0][1])
+
+
+def _judge(result: Replay, kernel: str, release: str, known: Any) -> Cell:
+    divergence = result.divergence
+    if divergence is not None:
+        text = signature(result.program[divergence.index], divergence)
+        cause = explanation(text, release, known)
+        verdict = DIVERGES if cause is None else KNOWN
+        return Cell(result.name, kernel, verdict, text)
+    if result.loss_kind == "crash":
+        return Cell(result.name, kernel, CRASHED, result.loss)
+    if result.crash:
+        return Cell(result.name, kernel, DIVERGES, result.verdict())
+    if not result.is_complete:
+        return Cell(result.name, kernel, UNKNOWN, result.verdict())
+    return Cell(result.name, kernel, AGREES)
+
+
+def lines(columns: Sequence[Column]) -> list[str]:
+    """A table: the programs that do not agree everywhere, then how many do of all."""
+    if not columns:
+        return []
+    width = max(len(column.kernel) for column in columns)
+    rows = list(zip(*(column.cells for column in columns), strict=True))
+    told = [row for row in rows if any(cell.verdict != AGREES for cell in row)]
+    name_width = max([len(row[0].program) for row in told] + [len("program")])
+    text = [
+        f"{'program':<{name_width}}  " + " ".join(f"{c.kernel:>{width}}" for c in columns),
+        *(
+            f"{row[0].program:<{name_width}}  "
+            + " ".join(f"{_SIGNS[cell.verdict]:>{width}}" for cell in row)
+            for row in told
+        ),
+        f"{len(rows) - len(told)} more programs agree everywhere",
+        "",
+    ]
+    text += [f"{column.kernel:<{width}}  {_counts(column.cells)}" for column in columns]
+    text += ["", ", ".join(f"{sign} {verdict}" for verdict, sign in _SIGNS.items())]
+    details = {
+        f"{cell.verdict}: {cell.detail}"
+        for row in told
+        for cell in row
+        if cell.verdict in (KNOWN, DIVERGES, CRASHED)
+    }
+    return [*text, *sorted(details)]
+
+
+def _counts(cells: Sequence[Cell]) -> str:
+    counted = Counter(cell.verdict for cell in cells)
+    return ", ".join(f"{counted[v]} {v}" for v in VERDICTS if counted[v]) or "nothing ran"
+
+
+def to_json(columns: Sequence[Column]) -> dict[str, Any]:
+    """The kernels, and a row for each program on each."""
+    return {
+        "kernels": [
+            {
+                "kernel": column.kernel,
+                "release": column.release,
+                "profile": column.profile,
+                "problem": column.problem or None,
+            }
+            for column in columns
+        ],
+        "rows": [cell.to_json() for column in columns for cell in column.cells],
+    }
