@@ -38,6 +38,7 @@ def assemble(
         reached,
         branches,
         target.close,
+        target.printed,
     )
     own = worker.inflight_path
     for path in (replay_path(own), own, *map(Path, settings.replay)):
@@ -53,8 +54,10 @@ def join(
     reached: set[int],
     branches: int = 0,
     end: Callable[[], None] = lambda: None,
+    printed: Callable[[], bytes] = bytes,
 ) -> tuple[Worker, Producer]:
-    """As `assemble`, on any executor. `end` is called when the worker is done with all of them."""
+    """As `assemble`, on any executor. `end` is called when the worker is done with all of them, `printed` gives what
+    the kernel printed."""
     executor = start()
     try:
         environment = executor.environment
@@ -64,7 +67,9 @@ def join(
         if settings.seeds:
             producer.queue.extend(seeds(settings.corpus_path, environment.geometry, tell))
         known = load_known(corpus.PACKAGED / "divergences")
-        worker = Worker(settings, start, executor, producer, statistics, known, tell, branches, end)
+        worker = Worker(
+            settings, start, executor, producer, statistics, known, tell, branches, end, printed
+        )
     except BaseException:
         executor.close()
         raise

@@ -12,6 +12,7 @@ import kernels
 from kernel_bridge import BridgeError, ExecutorConfig, Guest, KernelExecutor
 from kernel_bridge.build import BuildError, writable_directory
 from kernel_bridge.guest import Qemu
+from kernel_bridge.kmsg import Kmsg
 from kernels import KernelError
 
 LOCAL: Final = "local"
@@ -44,8 +45,12 @@ class Target:
         self._launch: Callable[[], Guest] | None = None
         self._slow = 1.0
         self._guests: list[tuple[Guest, KernelExecutor | None]] = []
+        self._kmsg: Kmsg | None = None
         if name != LOCAL:
             self._launch = self._launcher(name)
+        else:
+            with suppress(OSError):  # `dmesg_restrict`: nobody but root is told
+                self._kmsg = Kmsg()
 
     def __enter__(self) -> "Target":
         return self
@@ -90,6 +95,12 @@ class Target:
         self._guests[place] = guest, executor
         return executor
 
+    def printed(self) -> bytes:
+        """What the kernel printed since this was last asked: guests, or what this user may see of this machine's."""
+        if self.is_local:
+            return self._kmsg.read() if self._kmsg else b""
+        return b"".join(guest.console() for guest, _ in self._guests)
+
     def describe(self) -> str:
         """What runs it, in a few words."""
         if self.is_local:
@@ -103,6 +114,9 @@ class Target:
                 executor.close()
             guest.close()
         self._guests.clear()
+        if self._kmsg is not None:
+            self._kmsg.close()
+        self._kmsg = None
 
     def _launcher(self, name: str) -> Callable[[], Guest]:
         modules: list[tuple[str, bytes]] = []

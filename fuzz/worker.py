@@ -17,6 +17,7 @@ from abi.program import format_program
 from abi.trace import unpack
 from fuzz import corpus, findings
 from fuzz.compare import Divergence, first_divergence, initial_layout
+from fuzz.crashes import CrashFinding, CrashWatch
 from fuzz.inflight import Inflight, replay_path
 from fuzz.inflight import read as read_inflight
 from fuzz.produce import Prepared, Producer
@@ -43,12 +44,14 @@ Tell = Callable[..., None]
 
 
 class Loss(Protocol):
-    """How an executor was lost: `text` is one line."""
+    """How an executor was lost: `text` is one line, `console` what the kernel printed as it died."""
 
     @property
     def kind(self) -> str: ...
     @property
     def text(self) -> str: ...
+    @property
+    def console(self) -> str: ...
 
 
 class Observed(Protocol):
@@ -87,9 +90,10 @@ class Worker:
         tell: Tell,
         branches: int = 0,
         end: Callable[[], None] = lambda: None,
+        printed: Callable[[], bytes] = bytes,
     ) -> None:
         """`executor` is the one to use, `start_executor` starts further ones; `branches`: how many the model has; `end`
-        is called when there is no more to run."""
+        is called when there is no more to run; `printed` gives what the kernel printed since the last time."""
         self._settings = settings
         self._start_executor = start_executor
         self._executor = executor
@@ -99,6 +103,8 @@ class Worker:
         self._tell = tell
         self._branches = branches
         self._end = end
+        self._printed = printed
+        self._crashes = CrashWatch(printed, executor.environment, settings.profile)
         self._environment = executor.environment
         self._initial = initial_layout(self._environment)
         self._state = settings.state_path
@@ -262,7 +268,11 @@ class Worker:
             self._calls += len(prepared.program)
             if observed.data != prepared.expected or observed.loss is not None:
                 self._examine(prepared, observed)
+            self._crashes.follow(prepared.program)
+        count = len(self._submitted)
         self._submitted = []
+        for finding in self._crashes.look(count, self._rerun):
+            self._report_crash(finding)
 
     def _examine(self, prepared: Prepared, observed: Observed) -> None:
         """What did not go as predicted: a divergence, or an executor that did not live to say."""
@@ -271,6 +281,12 @@ class Worker:
             self._diverged(prepared, divergence)
         if observed.loss is not None:
             self._lose(prepared.program, observed.loss.text)
+            if observed.loss.kind == "crash":
+                loss = observed.loss
+                for finding in self._crashes.died(
+                    prepared.program, loss.text, loss.console, self._rerun
+                ):
+                    self._report_crash(finding)
         elif divergence is None:
             self._lose(prepared.program, "the trace was cut short, and nothing said why")
 
@@ -353,6 +369,32 @@ class Worker:
                 return None
             found = again
         return found
+
+    def _rerun(self, programs: Sequence[Program]) -> list[tuple[bytes, bool]]:
+        """Each program alone on a fresh executor: what the kernel printed, and whether it died."""
+        executor = self._start_executor()
+        results = []
+        try:
+            self._printed()
+            for program in programs:
+                (observed,) = executor.run([program])
+                dead = observed.loss is not None and observed.loss.kind == "crash"
+                said = observed.loss.console.encode() if observed.loss is not None else b""
+                results.append((said + self._printed(), dead))
+        finally:
+            executor.close()
+        return results
+
+    def _report_crash(self, finding: CrashFinding) -> None:
+        """A report of the kernel is a finding, or unstable."""
+        text = finding.signature
+        self._seen[text] += 1
+        if not finding.stable:
+            self._unstable += 1
+        self._confirmed = True
+        path = str(finding.write(self._state / "findings"))
+        index = self._sequences
+        self._tell("finding", signature=text, path=path, cause="", report="", index=index)
 
     def _crashed(self, prepared: Prepared) -> None:
         """The model itself failed: a finding, though not about the kernel."""

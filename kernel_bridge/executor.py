@@ -140,7 +140,7 @@ class KernelExecutor:
     def __init__(
         self, config: ExecutorConfig | None = None, machine: Machine | None = None
     ) -> None:
-        """`machine`: where it runs, by default here. It is not closed with the executor."""
+        """`machine`: where it runs, by default here; one that is given is not closed with the executor."""
         self.config = config or ExecutorConfig()
         if self.config.reader not in _READERS:
             raise BridgeError(f"no layout reader {self.config.reader!r}: {', '.join(_READERS)}")

@@ -7,8 +7,10 @@ said. Knows nothing of how the machine is started (`kernel_bridge.guest`).
 import mmap
 import os
 import struct
+import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -27,6 +29,7 @@ _WORD: Final = struct.Struct("<Q")
 _SIGNED: Final = struct.Struct("<q")
 _PLACES: Final = {name: place * _WORD.size for place, name in enumerate(wire.CONTROL)}
 _ALIGN: Final = 8
+_AT_FDCWD: Final = -100
 _WORD_MASK: Final = (1 << 64) - 1
 
 
@@ -217,12 +220,16 @@ class Remote(Machine):
         return self._channel
 
     def _bring_image(self) -> int:
-        """A descriptor there of the executor's image, for a file that is open for writing cannot be executed."""
-        fd = memfd_create(self, "vmadiff")
+        """A descriptor there of the executor's image. In a memfd it could be mistaken for a SysV segment: they are on
+        one file system, and a segment's inode number is its identifier (ipc/shm.c: newseg())."""
+        path = f"/tmp/vmadiff-{time.monotonic_ns():x}"
+        with suppress(FileExistsError):
+            self.syscall("mkdirat", _AT_FDCWD, "/tmp", 0o1777)
+        fd = self.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o755)
         self.pwrite(fd, self._binary.read_bytes())
-        self.fchmod(fd, 0o755)
-        image = self.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
         self.close_fd(fd)
+        image = self.open(path, os.O_RDONLY)
+        self.syscall("unlinkat", _AT_FDCWD, path, 0)
         return image
 
 

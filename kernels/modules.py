@@ -9,7 +9,7 @@ from typing import Final
 
 from kernels.cache import KernelError
 
-#: What a guest's channel needs, then what programs and their objects do. Checksums come before file systems: no modprobe
+#: What a channel needs, then what programs and their objects do. Checksums come before file systems: no modprobe
 #: answers the kernel's requests for them.
 WANTED: Final = (
     "virtio_pci", "virtio_console",

@@ -48,6 +48,7 @@ OLD, NEW = PROFILES["6.12"], PROFILES["6.18"]
 class FakeLoss:
     kind: str
     text: str
+    console: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,9 +134,11 @@ def set_up(
     executor: FakeExecutor,
     model: Profile = NEW,
     start: Callable[[], FakeExecutor] | None = None,
+    printed: Callable[[], bytes] = bytes,
     **settings: Any,
 ) -> Bench:
-    """A worker whose model has the profile `model`; `start` makes the fresh executors of confirmations."""
+    """A worker whose model has the profile `model`; `start` makes the fresh executors of confirmations, `printed` gives
+    what the kernel says."""
     (state / "corpus").mkdir(exist_ok=True)
     chosen = Settings(
         **{
@@ -160,5 +163,7 @@ def set_up(
 
     statistics, told = Statistics(), Told()
     producer = Producer(Model(ENVIRONMENT, model), ENVIRONMENT, Random(1), statistics, set())
-    worker = Worker(chosen, start or start_like, executor, producer, statistics, (), told)
+    worker = Worker(
+        chosen, start or start_like, executor, producer, statistics, (), told, printed=printed
+    )
     return Bench(worker, producer, executor, told, state, fresh)

@@ -290,3 +290,78 @@ def test_memo_is_used_once_and_only_for_its_bytes(tmp_path: Path) -> None:
     assert first is not second
     assert (first.program, first.expected) == (second.program, second.expected)
     assert producer.prepare(b"").program == ()
+
+
+WARNED = """------------[ cut here ]------------
+WARNING: CPU: 0 PID: 97 at mm/mremap.c:712 move_vma+0x123/0x456
+---[ end trace 0000000000000000 ]---
+"""
+
+
+def test_death_of_the_kernel_is_a_finding(tmp_path: Path) -> None:
+    """Tied to its program, with what ran before it, and confirmed on a fresh executor."""
+    oops = "BUG: kernel NULL pointer dereference, address: 10\nRIP: 0010:move_vma+0x1/0x2\n"
+
+    def lose(program: Program) -> FakeLoss | None:
+        return FakeLoss("crash", "the kernel was lost: gone", oops) if UNMAP in program else None
+
+    def start() -> FakeExecutor:
+        return FakeExecutor(NEW, cut, lose)
+
+    def cut(program: Program, data: bytes) -> bytes:
+        return b"" if UNMAP in program else data
+
+    bench = set_up(tmp_path, FakeExecutor(NEW, cut, lose), start=start)
+    bench.feed((MAP,), (MAP, UNMAP), (UNMAP,))
+    (finding,) = bench.told.of("finding")
+    title = "BUG: kernel NULL pointer dereference in move_vma"
+    assert finding["signature"] == f"the kernel reported: {title}"
+    path = Path(finding["path"])
+    assert parse((path / "program.prog").read_text(), ENVIRONMENT.geometry) == (MAP, UNMAP)
+    assert (path / "report.txt").read_text().startswith(title)
+    assert "it came again" in (path / "report.txt").read_text()
+    assert "mmap(" in (path / "before.txt").read_text()
+    assert (path / "console.log").read_text() == oops
+
+
+def test_silence_is_a_finding_too(tmp_path: Path) -> None:
+    def lose(program: Program) -> FakeLoss | None:
+        return (
+            FakeLoss("crash", "the kernel was lost: it has not answered")
+            if MAP in program
+            else None
+        )
+
+    bench = set_up(tmp_path, FakeExecutor(NEW, lambda p, d: b"", lose))
+    bench.feed((MAP,))
+    assert [f["signature"] for f in bench.told.of("finding")] == [
+        "the kernel reported: lost connection: the kernel was lost: it has not answered"
+    ]
+
+
+def test_a_warning_is_tied_to_the_program_that_brings_it_about(tmp_path: Path) -> None:
+    """The kernel goes on: which of the batch it was is found by running each again."""
+    said: list[bytes] = []
+
+    def look(program: Program, data: bytes) -> bytes:
+        if UNMAP in program:
+            said.append(WARNED.encode())
+        return data
+
+    def printed() -> bytes:
+        text = b"".join(said)
+        said.clear()
+        return text
+
+    bench = set_up(
+        tmp_path,
+        FakeExecutor(NEW, look),
+        start=lambda: FakeExecutor(NEW, look),
+        printed=printed,
+        batch=3,
+    )
+    bench.feed((MAP,), (MAP, UNMAP), (APART,))
+    (finding,) = bench.told.of("finding")
+    assert finding["signature"] == "the kernel reported: WARNING in move_vma"
+    text = (Path(finding["path"]) / "program.prog").read_text()
+    assert parse(text, ENVIRONMENT.geometry) == (MAP, UNMAP)
