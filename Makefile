@@ -5,6 +5,7 @@
 #   make slow            the slow tests
 #   make check           format, lint, types, generated files, fast tests
 #   make selftest        does fuzzing find planted mistakes?
+#   make matrix          the corpus on every known kernel, those that are missing fetched from Debian's archive
 #   make bench           speeds, as a table and in bench/results.json
 #   make generate        write generated files anew
 #   make format          rewrite the sources in the common format
@@ -18,7 +19,7 @@ BIN := $(VENV)/bin
 PACKAGES := abi fuzz kernel_bridge kernels model
 export PYTHON
 
-.PHONY: fuzz test slow check generate selftest bench format clean venv
+.PHONY: fuzz test slow check generate selftest matrix bench format clean venv
 
 fuzz: venv
 	@$(BIN)/vmadiff fuzz --time $(TIME) $(ARGS)
@@ -47,6 +48,9 @@ generate: venv
 
 selftest: venv
 	@$(BIN)/vmadiff selftest $(ARGS)
+
+matrix: venv
+	@$(BIN)/vmadiff matrix --fetch --workers 2 $(ARGS)
 
 bench: venv
 	@$(BIN)/python bench/run.py $(ARGS)

@@ -14,6 +14,7 @@ from fuzz import corpus
 from fuzz.probe import examine
 from fuzz.replay import Replay, replay
 from fuzz.restraint import is_filling, restrain_program
+from fuzz.status import UsageError
 from fuzz.targets import Target
 from fuzz.triage import explanation, load_known, signature
 from kernel_bridge import BridgeError
@@ -97,7 +98,7 @@ def _column(
                 for result in replay(batch, executor, model, full=_is_full(batch)):
                     cells.append(_judge(result, kernel, release, known))
             say(f"{kernel}: {_counts(cells)}")
-    except BridgeError as error:
+    except (BridgeError, UsageError) as error:
         problem = str(error)
         say(f"{kernel}: {problem}")
     done = len(cells)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import kernels
+from fuzz.status import UsageError
 from kernel_bridge import BridgeError, ExecutorConfig, Guest, KernelExecutor
 from kernel_bridge.build import BuildError, writable_directory
 from kernel_bridge.guest import Qemu
@@ -37,7 +38,7 @@ class Target:
     """A kernel, and the guests that were started of it. Use from one thread; `close` ends them.
 
     Raises:
-        BridgeError: there is no such kernel.
+        UsageError: there is no such kernel.
     """
 
     def __init__(self, name: str) -> None:
@@ -129,11 +130,11 @@ class Target:
             try:
                 kernel = kernels.find(name)
             except KernelError as error:
-                raise BridgeError(str(error)) from None
+                raise UsageError(str(error)) from None
             image, features, arch = kernel.image, kernel.features, kernel.arch
             modules = kernel.load_modules()
         if not image.is_file():
-            raise BridgeError(f"{image}: no such kernel image")
+            raise UsageError(f"{image}: no such kernel image")
         if arch == "uml":
             raise BridgeError(f"{name}: User-Mode-Linux is not supported yet")
         sanitized = "kasan" in features

@@ -10,17 +10,19 @@ from dataclasses import replace
 from errno import EFAULT, EINVAL, ENOSYS, EPERM
 from typing import Final
 
-from abi.calls import Call, Madvise, Mbind, Mmap, SetVmaName
+from abi.calls import Madvise, Mbind, Mmap, Msync, SetVmaName
 from abi.consts import (
     FD_NAMES,
     MADV_HUGEPAGE,
     MADV_HWPOISON,
     MADV_MERGEABLE,
     MAP_ANONYMOUS,
+    MAP_FIXED,
     MAP_HUGETLB,
     MAP_PRIVATE,
     MPOL_BIND,
     MPOL_DEFAULT,
+    MS_ASYNC,
     PAGE,
     PMD_SIZE,
     PROT_EXEC,
@@ -63,9 +65,9 @@ def read_environment(
     memory: Memory,
     objects: Objects,
     geometry: Geometry,
-    probe: Callable[[Call], int],
+    probe: Callable[..., int],
 ) -> Environment:
-    """The environment of the idle executor `pid`. `probe` runs one call in a fresh program; its raw result.
+    """The environment of the idle executor `pid`. `probe` runs calls as a program; the raw result of the last.
 
     Raises:
         BridgeError: /proc does not tell.
@@ -81,7 +83,7 @@ def _read(
     memory: Memory,
     objects: Objects,
     geometry: Geometry,
-    probe: Callable[[Call], int],
+    probe: Callable[..., int],
 ) -> Environment:
     machine = objects.machine
     stat = machine.text(f"/proc/{pid}/stat").rpartition(")")[2].split()
@@ -101,7 +103,7 @@ def _read(
     return Environment(
         geometry=Geometry(geometry.window, geometry.window_pages, top, int(stat[44])),
         initial=_initial(machine, pid, memory),
-        objects=tuple(_with_noexec(o, probe) for o in (*objects.described, *uffds)),
+        objects=tuple(_with_noexec(o, geometry, probe) for o in (*objects.described, *uffds)),
         missing=missing,
         segments=tuple(objects.segments_described),
         task_size=memory.get("task_size"),
@@ -161,13 +163,19 @@ def _initial(machine: Machine, pid: int, memory: Memory) -> tuple[InitialVma, ..
     )
 
 
-def _with_noexec(obj: Object, probe: Callable[[Call], int]) -> Object:
-    """The object, with what the kernel says of executable mappings of it: no flag of a mount tells all of it."""
-    value = probe(Mmap(0, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE, obj.fd, 0))
-    return replace(obj, noexec=value == -EPERM)
+def _with_noexec(obj: Object, geometry: Geometry, probe: Callable[..., int]) -> Object:
+    """The object, with what the kernel says of executable mappings of it: no flag of a mount tells all of it. A socket
+    may refuse them itself, but not before what it was to replace is gone."""
+    window, anonymous = geometry.window, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
+    refused = probe(Mmap(0, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE, obj.fd, 0)) == -EPERM
+    if refused and obj.fs == "tcp":
+        replace_it = Mmap(window, PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, obj.fd, 0)
+        there = Mmap(window, PAGE, PROT_READ, anonymous, -1, 0)
+        refused = probe(there, replace_it, Msync(window, PAGE, MS_ASYNC)) == 0
+    return replace(obj, noexec=refused)
 
 
-def _config(machine: Machine, pid: int, probe: Callable[[Call], int]) -> frozenset[str]:
+def _config(machine: Machine, pid: int, probe: Callable[..., int]) -> frozenset[str]:
     found = {name for name, advice in _ADVICE.items() if probe(Madvise(0, 0, advice)) != -EINVAL}
     flags = (
         line for line in machine.text("/proc/cpuinfo").splitlines() if line.startswith("flags")
@@ -195,7 +203,7 @@ def _config(machine: Machine, pid: int, probe: Callable[[Call], int]) -> frozens
     return frozenset(found)
 
 
-def _huge_pages(machine: Machine, probe: Callable[[Call], int]) -> int:
+def _huge_pages(machine: Machine, probe: Callable[..., int]) -> int:
     """The huge pages that a program may count on; a control group may keep it from what the machine has."""
     pages = hugepages.share(machine)
     if pages > 0:
@@ -229,14 +237,14 @@ def _shmem_huge(machine: Machine) -> bool:
     return "[never]" not in setting and "[deny]" not in setting
 
 
-def _node_bits(probe: Callable[[Call], int]) -> int:
+def _node_bits(probe: Callable[..., int]) -> int:
     """How many of 64 nodes mbind(2) takes; 0 if there is no such call."""
     if probe(Mbind(0, 0, MPOL_DEFAULT, 0, 0)) == -ENOSYS:
         return 0
     return sum(probe(Mbind(0, 0, MPOL_DEFAULT, 1 << node, 0)) == 0 for node in range(64))
 
 
-def _nodes(probe: Callable[[Call], int], unmapped: int, bits: int) -> int:
+def _nodes(probe: Callable[..., int], unmapped: int, bits: int) -> int:
     """The nodes that mbind(2) finds usable, before it finds that nothing is mapped there."""
     usable = (
         1 << node

@@ -17,7 +17,7 @@ from typing import Final
 from abi import wire
 from abi.calls import NAMES, Call, Program
 from abi.environment import Environment, Geometry
-from abi.trace import RECORD, STEP
+from abi.trace import RECORD, unpack
 from kernel_bridge import policy
 from kernel_bridge.build import writable_directory
 from kernel_bridge.environment import capabilities, read_environment
@@ -589,17 +589,16 @@ class KernelExecutor:
             return 0
         return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
-    def _probe(self, call: Call) -> int:
-        """The raw result of one call in a program of its own.
+    def _probe(self, *program: Call) -> int:
+        """The raw result of the last of these calls, which are a program.
 
         Raises:
             BridgeError: it was lost.
         """
-        (observation,) = self.run([(call,)])
+        (observation,) = self.run([program])
         if observation.loss:
             raise BridgeError(f"a probe was lost: {observation.loss.text}")
-        value: int = STEP.unpack_from(observation.data)[0]
-        return value
+        return unpack(observation.data, ())[-1].value
 
 
 def _release(owner: int, machine: Machine, held: _Held) -> None:

@@ -22,7 +22,7 @@ NUMBERS: Final[Mapping[str, int]] = {
     "read": 0, "write": 1, "close": 3, "fstat": 5, "lseek": 8, "mmap": 9, "munmap": 11,
     "ioctl": 16, "pread64": 17, "pwrite64": 18, "shmget": 29, "shmat": 30, "shmctl": 31, "getpid": 39,
     "socket": 41, "setsockopt": 54, "uname": 63, "shmdt": 67, "ftruncate": 77, "fchmod": 91,
-    "mount": 165, "getdents64": 217, "openat": 257, "mkdirat": 258,
+    "fstatfs": 138, "mount": 165, "getdents64": 217, "openat": 257, "mkdirat": 258,
     "unlinkat": 263, "readlinkat": 267, "unshare": 272, "pipe2": 293, "perf_event_open": 298,
     "finit_module": 313, "memfd_create": 319, "bpf": 321, "io_uring_setup": 425, "fsopen": 430,
     "fsconfig": 431, "fsmount": 432, "memfd_secret": 447,
@@ -35,6 +35,7 @@ _UTS: Final = 65
 #: struct stat, as far as st_size.
 _STAT: Final = struct.Struct("<QQQIIIIQq")
 _STAT_SIZE: Final = 144
+_STATFS_SIZE: Final = 120
 _DIRENT: Final = struct.Struct("<QqHB")
 
 Argument = int | str | bytes | bytearray
@@ -168,6 +169,12 @@ class Machine(ABC):
         self.syscall("fstat", fd, data)
         device, inode, *_, size = _STAT.unpack_from(data)
         return Status(device, inode, size)
+
+    def file_system_magic(self, fd: int) -> int:
+        """fstatfs(2): the number of the file system's kind."""
+        data = bytearray(_STATFS_SIZE)
+        self.syscall("fstatfs", fd, data)
+        return int.from_bytes(data[:8], "little")
 
     def read(self, path: str | Path) -> bytes:
         """All of a file, which may be one of /proc."""

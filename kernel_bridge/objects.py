@@ -42,6 +42,8 @@ DATA: Final = 48 * PAGE
 FILE_SYSTEMS: Final = ("ext4", "xfs", "btrfs", "tmpfs")
 #: Where a file is made if the state directory is on none of them.
 SHARED_MEMORY: Final = Path("/dev/shm")
+#: include/uapi/linux/magic.h
+_MAGIC: Final = {0x01021994: "tmpfs", 0x858458F6: "ramfs"}
 _MFD_EXEC: Final = 0x10
 _SHMEM: Final = ("tmpfs",)
 #: Size of the object of huge pages (bytes).
@@ -382,11 +384,15 @@ def _create_segments(objects: Objects) -> None:
 
 
 def file_system(machine: Machine, fd: int) -> str:
-    """The name of the file system that an open file is on, as in /proc/mounts.
+    """The name of the file system that an open file is on: by its magic number where a mount table may call it
+    otherwise (a guest's first one is "rootfs") or not know it, else as in /proc/mounts.
 
     Raises:
         OSError: /proc cannot be read.
     """
+    magic = machine.file_system_magic(fd)
+    if magic in _MAGIC:
+        return _MAGIC[magic]
     info = machine.text(f"/proc/self/fdinfo/{fd}").splitlines()
     mount = next((line.split()[1] for line in info if line.startswith("mnt_id:")), "")
     for line in machine.text("/proc/self/mountinfo").splitlines():

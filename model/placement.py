@@ -19,7 +19,7 @@ from abi.consts import (
 )
 from model.errors import SyscallError
 from model.flags import VM_GROWSDOWN
-from model.profile import DEVZERO_THP_AREA, HUGETLB_AREA
+from model.profile import DEVZERO_THP_AREA, FILES_NOT_ALIGNED, HUGETLB_AREA
 from model.space import AddressSpace, guard_start
 from model.vma import File
 
@@ -72,12 +72,21 @@ def _choose(
             return _shmem_area(space, addr, length, 0, flags)
         return _topdown(space, addr, length, flags)
     if file.below:
-        return _topdown(space, addr, length, flags)
+        return _default_area(space, addr, length, pgoff, flags)
     if file.inode.huge:
         return _huge_area(space, addr, length, flags, file.inode.huge)
     if file.inode.shmem or (file.zero and flags & MAP_SHARED):
         return _shmem_area(space, addr, length, pgoff, flags)
     if file.thp_area or (file.zero and DEVZERO_THP_AREA in space.changes):
+        return _thp_area(space, addr, length, pgoff, flags)
+    if file.own_area or (file.kind and file.kind.own_area):
+        return _topdown(space, addr, length, flags)
+    return _default_area(space, addr, length, pgoff, flags)
+
+
+def _default_area(space: AddressSpace, addr: int, length: int, pgoff: int, flags: int) -> int:
+    """For a file that has no get_unmapped_area (mm/mmap.c: __get_unmapped_area())."""
+    if not addr and length % PMD_SIZE == 0 and FILES_NOT_ALIGNED not in space.changes:
         return _thp_area(space, addr, length, pgoff, flags)
     return _topdown(space, addr, length, flags)
 

@@ -48,6 +48,12 @@ HUGETLB_AREA: Final = Change(
     "mm: make hugetlb mappings go through mm_get_unmapped_area_vmflags",
     (6, 13),
 )
+FILES_NOT_ALIGNED: Final = Change(
+    "files_not_aligned",
+    "34d7cf637c43",
+    "mm: don't try THP alignment for FS without get_unmapped_area",
+    (6, 15),
+)
 GUARD_FILE: Final = Change(
     "guard_file",
     "f807123d578d",
@@ -295,6 +301,13 @@ UFFD_REMAP_SHRUNK: Final = Change(
     "",
     "mm/mremap: introduce and use vma_remap_struct threaded state",
     (6, 15),
+)
+
+UFFD_LOW_ADDRESSES: Final = Change(
+    "uffd_low_addresses",
+    "",
+    "userfaultfd: ranges below vm.mmap_min_addr are as good as others",
+    (6, 18),
 )
 
 SECRETMEM_LOCKED: Final = Change(

@@ -27,6 +27,7 @@ from model.flags import (
     VM_UFFD_WP,
 )
 from model.profile import (
+    UFFD_LOW_ADDRESSES,
     UFFD_REJECTS_DROPPABLE,
     UFFD_UNREGISTER_CHECKS_OWNER,
     UFFD_WP_DROP_BUSY,
@@ -190,6 +191,8 @@ def _range_end(space: AddressSpace, start: int, length: int) -> int:
     aligned = not (start | length) & PAGE - 1
     if not aligned or not length or start >= task_size or length > task_size - start:
         raise SyscallError(EINVAL)  # UFFDIO_REGISTER(2const): the range is not valid
+    if start < space.environment.mmap_min_addr and UFFD_LOW_ADDRESSES not in space.changes:
+        raise SyscallError(EINVAL)  # mm/userfaultfd.c: validate_range(): below vm.mmap_min_addr
     return start + length
 
 
