@@ -8,6 +8,7 @@ from random import Random
 from abi.calls import Program
 from abi.environment import Geometry
 from fuzz import corpus
+from fuzz.follow import Follower
 from fuzz.inflight import replay_path
 from fuzz.produce import Producer
 from fuzz.restraint import is_filling
@@ -40,6 +41,7 @@ def assemble(
         target.close,
         target.printed,
     )
+    worker.followers += [Follower(name, settings, tell) for name in settings.also]
     own = worker.inflight_path
     for path in (replay_path(own), own, *map(Path, settings.replay)):
         if path.exists():

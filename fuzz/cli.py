@@ -82,6 +82,7 @@ def _command(
     *,
     kernel: bool = True,
     target: bool = True,
+    targets: bool = False,
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         name,
@@ -97,12 +98,14 @@ def _command(
             help="run programs as an ordinary user (nobody) even if this is root, whose rights change many a rule",
         )
     if kernel and target:
+        more = " Given again: further kernels that run the same programs" if targets else ""
         parser.add_argument(
             "--target",
-            default="local",
+            action="append" if targets else "store",
+            default=None if targets else "local",
             metavar="KERNEL",
             help="the kernel to run on: local (the running one, default), the name of one that `vmadiff kernels list`"
-            " shows, qemu:IMAGE or uml:BINARY",
+            f" shows, or qemu:IMAGE.{more}",
         )
     return parser
 
@@ -114,6 +117,7 @@ def _add_fuzz(commands: Commands) -> None:
         "fuzz the running kernel against the model",
         "Make up programs, run each on the kernel and on the model, and write down every new kind of divergence\n"
         "below STATE/findings (report.txt, program.prog, finding.json). A divergence never stops the session.",
+        targets=True,
     )
     parser.add_argument(
         "--time",

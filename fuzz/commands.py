@@ -64,6 +64,10 @@ def fuzz(options: Namespace) -> int:
     directory = options.corpus or options.state / "corpus"
     _make_directory(directory)
     os.listdir(directory)
+    names = options.target or [LOCAL]
+    options.target, also = names[0], tuple(dict.fromkeys(names[1:]))
+    for name in also:
+        Target(name).close()
     with _executor(options) as executor:
         profile, environment = probe_profile(executor), executor.environment
     seconds = options.time
@@ -91,12 +95,15 @@ def fuzz(options: Namespace) -> int:
             guided=not options.unguided,
             user=options.user,
             target=options.target,
+            also=also,
         ),
         Screen(sys.stdout, _columns()),
         title,
     )
     outcome = session.run()
     print("\n".join(summary(outcome.figures, profile.name, options.target, seed)))
+    for name, ran in outcome.also.items():
+        print(f"also {name}: {ran['sequences']:,} sequences, {ran['calls']:,} calls")
     for text, path in outcome.new.items():
         print(f"  {text}\n    {path}/report.txt" if path else f"  {text}")
     if options.json:
@@ -394,6 +401,7 @@ def _summary_json(
         "worker_restarts": f.worker_restarts,
         "losses": f.losses,
         "target": target,
+        "also": outcome.also,
         "profile": profile.name,
         "kernel": environment.release,
         "seed": seed,

@@ -44,12 +44,14 @@ class Options:
     seeds: bool = True
     user: bool = False
     target: str = "local"
+    also: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
 class Outcome:
     """How a session ended. new, known: signature -> directory or cause; failure: one line where it
-    had to give up; made: programs that the producer made, where the engine asked for them."""
+    had to give up; made: programs that the producer made, where the engine asked for them; also: what further
+    kernels ran, by their names."""
 
     figures: Figures
     new: dict[str, str] = field(default_factory=dict)
@@ -58,6 +60,7 @@ class Outcome:
     made: int = 0
     interrupted: bool = False
     failure: str = ""
+    also: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 class Session:
@@ -77,6 +80,7 @@ class Session:
         self._recent: deque[tuple[float, int, int]] = deque([(self._begun, 0, 0)])
         self._interrupts = 0
         self._said: set[str] = set()
+        self._followers: dict[tuple[int, str], Message] = {}
         self._outcome = Outcome(Figures(workers=options.workers, guided=options.guided))
 
     def run(self) -> Outcome:
@@ -98,6 +102,12 @@ class Session:
             self._screen.close()
         outcome = self._outcome
         outcome.figures = self._figures(whole=True)
+        for name in self._options.also:
+            told = [m for (_, other), m in self._followers.items() if other == name]
+            outcome.also[name] = {
+                "sequences": sum(m["sequences"] for m in told),
+                "calls": sum(m["calls"] for m in told),
+            }
         total = _sum([*self._done.values()])
         outcome.statistics, outcome.made = total.get("statistics", {}), total.get("made", 0)
         return outcome
@@ -127,6 +137,7 @@ class Session:
                     seeds=o.seeds,
                     user=o.user,
                     target=o.target,
+                    also=o.also,
                     shared=o.workers > 1,
                     replay=tuple(str(p) for p in inherited) if worker == 0 else (),
                 )
@@ -150,6 +161,8 @@ class Session:
                 self._covered.update(message["reached"])
             case "finding":
                 self._find(message)
+            case "follower":
+                self._followers[worker, message["name"]] = message
             case "note":
                 if message["text"] not in self._said:
                     self._said.add(message["text"])

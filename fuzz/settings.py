@@ -16,7 +16,8 @@ class Settings:
     anywhere; batch: programs sent at once; seeds: begin with the programs of the corpus; shared: other workers add to
     the corpus; replay: files that dead workers left;
     mistake: the planted mistake to fuzz with; until_found: stop at the first confirmed divergence;
-    user: programs run as an ordinary user even if this is root; target: the kernel's name.
+    user: programs run as an ordinary user even if this is root; target: the kernel's name; also: those of
+    further ones that run the same programs.
     """
 
     worker: int
@@ -39,6 +40,7 @@ class Settings:
     until_found: bool = False
     user: bool = False
     target: str = "local"
+    also: tuple[str, ...] = ()
 
     def encode(self) -> str:
         """As the worker's argument."""
@@ -48,7 +50,7 @@ class Settings:
     def decode(cls, text: str) -> "Settings":
         """The inverse of `encode`."""
         data = json.loads(text)
-        for name in ("changes", "cpus", "replay"):
+        for name in ("also", "changes", "cpus", "replay"):
             data[name] = tuple(data[name])
         return cls(**data)
 

@@ -76,6 +76,14 @@ class Executor(Protocol):
     def close(self) -> None: ...
 
 
+class Follows(Protocol):
+    """A further kernel (`fuzz.follow`)."""
+
+    def take(self, program: Program, full: bool) -> None: ...
+    def finish(self) -> None: ...
+    def close(self) -> None: ...
+
+
 class Worker:
     """Compares predicted programs with the kernel until its budget is used up."""
 
@@ -131,6 +139,8 @@ class Worker:
         self._shared = time.monotonic()
         self._confirmed = False
         self.stopped = False
+        #: Further kernels that are to run the same programs.
+        self.followers: list[Follows] = []
 
     def accept(self, prepared: Prepared) -> bool:
         """Take a program into the next batch; whether it reached branches that none before it did."""
@@ -147,6 +157,8 @@ class Worker:
             self._save(prepared.program)
         if len(self._batch) >= self._settings.batch or self._is_last():
             self._turn()
+        for follower in self.followers:
+            follower.take(prepared.program, prepared.full)
         return new
 
     def is_over(self) -> bool:
@@ -161,6 +173,8 @@ class Worker:
         if self._batch and not (self._settings.until_found and self._confirmed):
             self._turn()
         self._collect()
+        for follower in self.followers:
+            follower.finish()
         self._inflight.clear()
         self.report()
         self._tell("done")
@@ -173,6 +187,8 @@ class Worker:
     def close(self) -> None:
         """Let go of the executor, and of what it ran on."""
         self._executor.close()
+        for follower in self.followers:
+            follower.close()
         self._end()
 
     def replay(self, path: Path) -> None:

@@ -1,0 +1,110 @@
+"""Further kernels that run the same programs as a worker's, each compared with the model of its own.
+
+A follower is a worker that is fed, not driven: it confirms, names and writes down what it finds as any other, in a
+state directory of its own. When its kernel is lost for good it is left behind, and the others go on.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+from typing import Any, Final
+
+from abi.calls import Program
+from fuzz import corpus
+from fuzz.probe import examine
+from fuzz.produce import Producer
+from fuzz.settings import Settings
+from fuzz.statistics import Statistics
+from fuzz.targets import Target
+from fuzz.triage import load_known
+from fuzz.worker import Tell, Worker
+from kernel_bridge import BridgeError
+from model.run import Model
+
+#: Messages that are passed on as they are.
+_PASSED: Final = ("note",)
+
+
+class Follower:
+    """One further kernel.
+
+    Raises:
+        BridgeError: it does not start.
+    """
+
+    def __init__(self, name: str, settings: Settings, tell: Tell) -> None:
+        self.name = name
+        self._tell_all = tell
+        self._lost = False
+        target = Target(name)
+
+        def start() -> Any:
+            return target.start(user=settings.user, worker=settings.worker)
+
+        executor = start()
+        try:
+            profile = examine(executor).profile
+            state = settings.state_path / "targets" / name.replace("/", "-").replace(":", "-")
+            state.mkdir(parents=True, exist_ok=True)
+            own = replace(
+                settings,
+                state=str(state),
+                profile=profile.name,
+                changes=tuple(sorted(change.name for change in profile.changes)),
+                runs=None,
+                deadline=None,
+                shared=False,
+                batch=target.batch or settings.batch,
+            )
+            model = Model(executor.environment, profile)
+            self._producer = Producer(
+                model, executor.environment, Random(settings.seed), Statistics(), set()
+            )
+            known = load_known(corpus.PACKAGED / "divergences")
+            self._worker = Worker(
+                own,
+                start,
+                executor,
+                self._producer,
+                Statistics(),
+                known,
+                self._tell,
+                end=target.close,
+                printed=target.printed,
+            )
+        except BaseException:
+            executor.close()
+            target.close()
+            raise
+
+    def take(self, program: Program, full: bool) -> None:
+        """Compare a program here, too."""
+        self._guard(lambda: self._worker.accept(self._producer.predict(program, full=full)))
+
+    def finish(self) -> None:
+        """Compare what is still to be compared."""
+        self._guard(self._worker.finish)
+
+    def close(self) -> None:
+        """End its kernel."""
+        self._worker.close()
+
+    def _guard(self, act: Callable[[], object]) -> None:
+        if self._lost:
+            return
+        try:
+            act()
+        except BridgeError as error:
+            self._lost = True
+            self._tell_all("note", text=f"{self.name} is left behind: {error}")
+
+    def _tell(self, kind: str, **fields: Any) -> None:
+        if kind == "finding":
+            fields["signature"] = f"{fields['signature']} [{self.name}]"
+            self._tell_all(kind, **fields)
+        elif kind == "stats":
+            self._tell_all(
+                "follower", name=self.name, sequences=fields["sequences"], calls=fields["calls"]
+            )
+        elif kind in _PASSED:
+            self._tell_all(kind, text=f"{self.name}: {fields['text']}")

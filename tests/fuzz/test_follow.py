@@ -1,0 +1,98 @@
+"""Further kernels beside the one that leads: the same programs, findings of their own, and no waiting for the dead."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fuzz import follow
+from fuzz.follow import Follower
+from fuzz.settings import Settings
+from kernel_bridge import BridgeError
+from model.profile import Profile
+from tests.fuzz.machine import NEW, OLD, FakeExecutor, Told
+from tests.fuzz.test_cli import run
+from tests.fuzz.test_worker import APART, MAP, MOVE
+
+
+class Probed:
+    """What a probe of a kernel says."""
+
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+
+
+class FakeTarget:
+    """A kernel of a profile; `closed` counts its ends."""
+
+    profile = NEW
+    closed = 0
+    batch = 0
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def start(self, *, user: bool, worker: int) -> FakeExecutor:
+        return FakeExecutor(self.profile)
+
+    def printed(self) -> bytes:
+        return b""
+
+    def close(self) -> None:
+        FakeTarget.closed += 1
+
+
+def settings(state: Path) -> Settings:
+    return Settings(
+        worker=0, session=1, pipe=-1, seed=1, state=str(state), corpus=str(state), profile="", changes=(), batch=2
+    )  # fmt: skip
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Told:
+    monkeypatch.setattr(follow, "Target", FakeTarget)
+    monkeypatch.setattr(follow, "examine", lambda executor: Probed(NEW))
+    return Told()
+
+
+def test_what_differs_there_is_found_there(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeTarget, "profile", OLD)
+    follower = Follower("7.2.6", settings(tmp_path), told)
+    for program in [(MAP,), (MAP, APART, MOVE), (MAP,)]:
+        follower.take(program, False)
+    follower.finish()
+    follower.close()
+    (finding,) = told.of("finding")
+    assert finding["signature"].endswith(" [7.2.6]")
+    assert Path(finding["path"]).is_relative_to(tmp_path / "targets" / "7.2.6")
+    assert told.of("follower")[-1]["sequences"] == 3
+    assert told.of("stats") == told.of("done") == [], (
+        "only the leading kernel speaks for the session"
+    )
+    assert FakeTarget.closed >= 1
+
+
+def test_a_dead_kernel_is_left_behind(told: Told, tmp_path: Path) -> None:
+    follower = Follower("7.2.6", settings(tmp_path), told)
+
+    def die(*_: Any) -> None:
+        raise BridgeError("the guest does not boot")
+
+    follower._worker.accept = die  # type: ignore[method-assign]
+    for _ in range(3):
+        follower.take((MAP,), False)
+    follower.finish()
+    assert [n["text"] for n in told.of("note")] == ["7.2.6 is left behind: the guest does not boot"]
+
+
+def test_both_run_the_same_number_of_programs(tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    arguments = ("--target", "local", "--target", "local", "--runs", "300", "--seed", "3", "--user")
+    status, text, err = run("fuzz", *arguments, "--json", str(out), cwd=tmp_path)
+    assert status == 0, text + err
+    data = json.loads(out.read_text())
+    assert data["also"]["local"]["calls"] == data["calls"]
+    assert "also local: " in text
