@@ -39,9 +39,11 @@ def assemble(
         reached,
         branches,
         target.close,
-        target.printed,
+        bytes if settings.mistake else target.printed,
     )
     worker.followers += [Follower(name, settings, tell) for name in settings.also]
+    if target.unwatched and not settings.mistake:
+        tell("note", text=target.unwatched)
     own = worker.inflight_path
     for path in (replay_path(own), own, *map(Path, settings.replay)):
         if path.exists():

@@ -13,7 +13,7 @@ from fuzz.status import UsageError
 from kernel_bridge import BridgeError, ExecutorConfig, Guest, KernelExecutor
 from kernel_bridge.build import BuildError, writable_directory
 from kernel_bridge.guest import Qemu
-from kernel_bridge.kmsg import Kmsg
+from kernel_bridge.kmsg import Kmsg, KmsgError
 from kernels import KernelError
 
 LOCAL: Final = "local"
@@ -47,11 +47,15 @@ class Target:
         self._slow = 1.0
         self._guests: list[tuple[Guest, KernelExecutor | None]] = []
         self._kmsg: Kmsg | None = None
+        #: Why what the kernel prints cannot be seen, in one line; "" if it can.
+        self.unwatched = ""
         if name != LOCAL:
             self._launch = self._launcher(name)
         else:
-            with suppress(OSError):  # `dmesg_restrict`: nobody but root is told
+            try:
                 self._kmsg = Kmsg()
+            except KmsgError as error:
+                self.unwatched = str(error)
 
     def __enter__(self) -> "Target":
         return self
