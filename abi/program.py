@@ -7,7 +7,7 @@
 An address is `W` (the window), `T` (mmap_base, top of the search area) or `B` (where the heap starts) plus or minus
 pages, `W+12`, or plus bytes, `W+12+0x10`; or a number. A length or offset is in pages, `4p`, pages
 and bytes, `4p+0x10`, or a number. A trailing `= result` is ignored: traces are programs too. This is the form of
-corpus/, reports and replay.
+corpus/, reports and replay. A line `# next program` stands between programs that ran one after the other.
 """
 
 import re
@@ -72,6 +72,10 @@ _WHOLE: Mapping[Kind, Mapping[str, int]] = {
 }
 
 
+#: Between the programs of a text that holds several.
+SEPARATOR = "# next program"
+
+
 class ProgramError(ValueError):
     """The text is not a program; the message says which line and why."""
 
@@ -83,6 +87,20 @@ def parse(text: str, geometry: Geometry, name: str = "program") -> Program:
         ProgramError: a line is not a call of the vocabulary.
     """
     return tuple(_parse_lines(text, geometry, name))
+
+
+def parse_all(text: str, geometry: Geometry, name: str = "program") -> list[Program]:
+    """The programs of a text that holds several, or one.
+
+    Raises:
+        ProgramError: a line is not a call of the vocabulary.
+    """
+    parts: list[list[str]] = [[]]
+    for number, line in enumerate(text.splitlines()):
+        if line.strip() == SEPARATOR:
+            parts.append([""] * number)  # so that errors name the line in the whole text
+        parts[-1].append(line)
+    return [parse("\n".join(part), geometry, name) for part in parts]
 
 
 def _parse_lines(text: str, geometry: Geometry, name: str) -> Iterator[Call]:
@@ -161,6 +179,11 @@ def _parse_number(word: str) -> int:
 def format_program(program: Iterable[Call], geometry: Geometry) -> str:
     """The text form, one call a line; `parse` is its inverse."""
     return "".join(f"{format_call(call, geometry)}\n" for call in program)
+
+
+def format_all(programs: Iterable[Iterable[Call]], geometry: Geometry) -> str:
+    """Several programs as one text; `parse_all` is its inverse."""
+    return f"{SEPARATOR}\n".join(format_program(program, geometry) for program in programs)
 
 
 def format_call(call: Call, geometry: Geometry) -> str:

@@ -122,8 +122,9 @@ def run(options: Namespace) -> int:
     with _executor(options) as executor:
         environment = executor.environment
         programs = [
-            (str(path), _harmless(path, _read(path, environment.geometry), environment))
+            (name, _harmless(path, program, environment))
             for path in options.files
+            for name, program in _read_all(path, environment.geometry)
         ]
         model = Model(environment, probe_profile(executor))
         results = replay_all(programs, executor, model)
@@ -363,6 +364,15 @@ def _executor(options: Namespace) -> Iterator[KernelExecutor]:
 def _read(path: Path, geometry: Geometry) -> Program:
     try:
         return corpus.read_program(path, geometry)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    except ProgramError as error:
+        raise UsageError(str(error)) from None
+
+
+def _read_all(path: Path, geometry: Geometry) -> list[tuple[str, Program]]:
+    try:
+        return corpus.read_programs(path, geometry)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
     except ProgramError as error:

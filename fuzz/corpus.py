@@ -7,7 +7,7 @@ from pathlib import Path
 
 from abi.calls import Program
 from abi.environment import Geometry
-from abi.program import ProgramError, format_program, parse
+from abi.program import ProgramError, format_program, parse, parse_all
 from fuzz.storage import UNFINISHED, write_atomically
 
 #: What comes with the project, next to its packages.
@@ -38,11 +38,28 @@ def read_program(path: Path, geometry: Geometry) -> Program:
         ProgramError: the text is no program; the message names file and line.
         OSError: the file cannot be read.
     """
+    return parse(_text(path), geometry, str(path))
+
+
+def read_programs(path: Path, geometry: Geometry) -> list[tuple[str, Program]]:
+    """The programs in the file `path`, one or several, with a name for each: that of the file, and the number if there
+    are several.
+
+    Raises:
+        ProgramError: the text is no program; the message names file and line.
+        OSError: the file cannot be read.
+    """
+    programs = parse_all(_text(path), geometry, str(path))
+    if len(programs) == 1:
+        return [(str(path), programs[0])]
+    return [(f"{path}#{number}", program) for number, program in enumerate(programs, start=1)]
+
+
+def _text(path: Path) -> str:
     try:
-        text = path.read_bytes().decode()
+        return path.read_bytes().decode()
     except UnicodeDecodeError as error:
         raise ProgramError(f"{path}: not text: {error.reason} at byte {error.start}") from None
-    return parse(text, geometry, str(path))
 
 
 def load(directory: Path, geometry: Geometry, skip: set[str] | None = None) -> Iterator[Entry]:

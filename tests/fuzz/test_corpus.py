@@ -44,3 +44,16 @@ def test_one_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "a.prog").write_bytes(b"\xff")
     with pytest.raises(ProgramError, match=r"a\.prog: not text"):
         corpus.read_program(tmp_path / "a.prog", GEOMETRY)
+
+
+def test_several_programs_in_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.prog"
+    path.write_text("munmap(W+0, 1p)\n# next program\nmunmap(W+1, 1p)\nmunmap(W+2, 1p)\n")
+    (first, one), (second, two) = corpus.read_programs(path, GEOMETRY)
+    assert (first, second) == (f"{path}#1", f"{path}#2")
+    assert (one, len(two)) == (PROGRAM, 2)
+    path.write_text("munmap(W+0, 1p)\n")
+    assert corpus.read_programs(path, GEOMETRY) == [(str(path), PROGRAM)]
+    path.write_text("munmap(W+0, 1p)\n# next program\nfrobnicate(1)\n")
+    with pytest.raises(ProgramError, match=r"a\.prog:3: unknown call"):
+        corpus.read_programs(path, GEOMETRY)
