@@ -37,6 +37,8 @@ _TRIES: Final = 3
 _MOST_SIGNATURES: Final = 500
 _MOST_LOSSES: Final = 100
 
+#: Kinds of loss in which the executor died.
+_DEATHS: Final = ("signal", "exit", "hang", "oom")
 #: How the signature of a failure of the model itself begins.
 CRASHED: Final = "the model failed"
 
@@ -112,7 +114,12 @@ class Worker:
         self._branches = branches
         self._end = end
         self._printed = printed
-        self._crashes = CrashWatch(printed, executor.environment, settings.profile)
+        self._crashes = CrashWatch(
+            printed,
+            executor.environment,
+            settings.profile,
+            settings.worker if settings.shared else -1,
+        )
         self._environment = executor.environment
         self._initial = initial_layout(self._environment)
         self._state = settings.state_path
@@ -173,6 +180,8 @@ class Worker:
         if self._batch and not (self._settings.until_found and self._confirmed):
             self._turn()
         self._collect()
+        for finding in self._crashes.look(0, self._rerun, last=True):
+            self._report_crash(finding)
         for follower in self.followers:
             follower.finish()
         self._inflight.clear()
@@ -279,6 +288,9 @@ class Worker:
         if not self._submitted:
             return
         observations = self._executor.collect()
+        lost = next(
+            (i for i, o in enumerate(observations) if o.loss and o.loss.kind in _DEATHS), None
+        )
         for prepared, observed in zip(self._submitted, observations, strict=True):
             self._sequences += 1
             self._calls += len(prepared.program)
@@ -287,7 +299,7 @@ class Worker:
             self._crashes.follow(prepared.program)
         count = len(self._submitted)
         self._submitted = []
-        for finding in self._crashes.look(count, self._rerun):
+        for finding in self._crashes.look(count, self._rerun, lost):
             self._report_crash(finding)
 
     def _examine(self, prepared: Prepared, observed: Observed) -> None:

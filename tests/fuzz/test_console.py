@@ -1,184 +1,204 @@
-"""Reports of kernels: recognised, cut out whole, named; and what looks like one and is none."""
+"""How reports are cut out of a stream: prefixes, pieces, noise, the next report, and no end."""
+
+import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fuzz.console import Console, reports, worst
+from fuzz.console import KEPT, Console, strip
+from fuzz.headlines import Crash, CrashKind
+from tests.fuzz.reports import CUT, END, INNOCENT, MOVED, REPORTS, TRACE, warning
 
-TRACE = """\
-Call Trace:
- <TASK>
- ? show_regs+0x60/0x70
- dump_stack_lvl+0x5d/0x80
- move_vma+0x123/0x456
- remap_move.isra.0+0x20/0x90
- __do_sys_mremap+0x5d/0x120
- do_syscall_64+0x5d/0x170
- entry_SYSCALL_64_after_hwframe+0x76/0x7e
- </TASK>
-"""
-WARNING = f"""\
-------------[ cut here ]------------
-WARNING: CPU: 0 PID: 97 at mm/mremap.c:712 move_vma+0x123/0x456
-Modules linked in:
-CPU: 0 UID: 0 PID: 97 Comm: vmadiff Not tainted 6.18.15 #1
-RIP: 0010:move_vma+0x123/0x456
-{TRACE}---[ end trace 0000000000000000 ]---
-"""
-NEW_WARNING = WARNING.replace(
-    "WARNING: CPU: 0 PID: 97 at mm/mremap.c:712 move_vma+0x123/0x456",
-    "WARNING: mm/mremap.c:712 at move_vma+0x123/0x456, CPU#0: vmadiff/97",
-)
-OOPS = f"""\
-BUG: kernel NULL pointer dereference, address: 0000000000000010
-#PF: supervisor read access in kernel mode
-Oops: Oops: 0000 [#1] SMP
-RIP: 0010:vma_merge_new_range+0x45/0x300
-{TRACE}---[ end trace 0000000000000000 ]---
-RIP: 0010:vma_merge_new_range+0x45/0x300
-Kernel panic - not syncing: Fatal exception
-Kernel Offset: disabled
----[ end Kernel panic - not syncing: Fatal exception ]---
-"""
-KASAN = f"""\
-==================================================================
-BUG: KASAN: slab-use-after-free in vma_merge_extend+0x5d/0x120
-Read of size 8 at addr ffff888003c5a000 by task vmadiff/97
-
-{TRACE}
-Allocated by task 97:
- kasan_save_stack+0x22/0x40
-==================================================================
-"""
-BUG_AT = f"""\
-------------[ cut here ]------------
-kernel BUG at mm/vma.c:512!
-Oops: invalid opcode: 0000 [#1] SMP
-RIP: 0010:__split_vma+0x2f/0x100
-{TRACE}---[ end trace 0000000000000000 ]---
-"""
-LOCKDEP = f"""\
-======================================================
-WARNING: possible circular locking dependency detected
-7.3.4 #1 Not tainted
-------------------------------------------------------
-vmadiff/97 is trying to acquire lock:
-
-stack backtrace:
-{TRACE.partition(chr(10))[2]}
-"""
-TITLES = [
-    (WARNING, "warning", "WARNING in move_vma"),
-    (NEW_WARNING, "warning", "WARNING in move_vma"),
-    (OOPS, "oops", "BUG: kernel NULL pointer dereference in vma_merge_new_range"),
-    (KASAN, "kasan", "KASAN: slab-use-after-free Read in vma_merge_extend"),
-    (BUG_AT, "bug", "kernel BUG in __split_vma"),
-    (LOCKDEP, "lockdep", "possible deadlock in move_vma"),
-    (f"BUG: Bad page map in process x  pte:1 pmd:2\n{TRACE}", "bug", "BUG: Bad page map in move_vma"),
-    ("BUG: Bad rss-counter state mm:00000000 type:MM_ANONPAGES val:1\n", "bug",
-     "BUG: Bad rss-counter state"),
-    (f"BUG: sleeping function called from invalid context at mm/x.c:1\n{TRACE}", "bug",
-     "BUG: sleeping function called from invalid context in move_vma"),
-    (f"watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [vmadiff:97]\n{TRACE}", "lockup",
-     "BUG: soft lockup in move_vma"),
-    (f"rcu: INFO: rcu_preempt self-detected stall on CPU\n{TRACE}", "stall",
-     "INFO: rcu detected stall in move_vma"),
-    (f"INFO: task vmadiff:97 blocked for more than 120 seconds.\n{TRACE}", "hung",
-     "INFO: task hung in move_vma"),
-    (f"UBSAN: array-index-out-of-bounds in mm/vma.c:12:3\nindex 9\n{TRACE}", "ubsan",
-     "UBSAN: array-index-out-of-bounds in move_vma"),
-    ("BUG: KCSAN: data-race in vma_start_read / vma_start_write\n", "kcsan",
-     "KCSAN: data-race in vma_start_read / vma_start_write"),
-    (f"Oops: general protection fault, probably for non-canonical address 0xdead: 0000 [#1] SMP\n{TRACE}",
-     "oops", "general protection fault in move_vma"),
-    (f"BUG: unable to handle page fault for address: ffffc90000000000\n{TRACE}", "oops",
-     "BUG: unable to handle kernel paging request in move_vma"),
-    (f"WARNING: suspicious RCU usage\n{TRACE}", "lockdep", "WARNING: suspicious RCU usage in move_vma"),
-    ("Kernel panic - not syncing: VFS: Unable to mount root fs\n", "panic",
-     "kernel panic: VFS: Unable to mount root fs"),
-    (f"list_del corruption. prev->next should be x\n{TRACE}", "bug",
-     "BUG: corrupted list in move_vma"),
-]  # fmt: skip
-NO_REPORTS = [
-    "vmadiff (121): attempted to duplicate a private mapping with mremap.  This is not supported.",
-    "mmap: vmadiff (121) uses deprecated remap_file_pages() syscall.",
-    "mmap: vmadiff (165): VmData 36864 exceed data ulimit 32768.",
-    "__vm_enough_memory: pid: 97, comm: vmadiff, bytes: 70368744169472 not enough memory",
-    "tsc: Unable to calibrate against PIT",
-    "APIC calibration not consistent with PM-Timer: 98ms instead of 100ms",
-    "traps: vmadiff[97] general protection ip:1000 sp:2000 error:0",
-    "vmadiff[97]: segfault at 0 ip 0000000010001234 sp 0000000020010000 error 4",
-    "Spectre V2 : Mitigation: Retpolines; WARNING: not all of it",
-    "x86/cpu: BUG workaround enabled",
-    "systemd[1]: WARNING: something failed",
-    "debug: BUG_ON is compiled in",
-    "==================================================================",
-    "------------[ cut here ]------------",
-    "reboot: Power down",
-    "Warning: unable to open an initial console.",
-]
+NAMES = st.sampled_from(sorted(REPORTS))
+NOISE = st.lists(st.sampled_from(INNOCENT[:-2]), max_size=4)
+#: Reports that no mark ends.
+OPEN = "sleeping function"
 
 
-@pytest.mark.parametrize(("text", "kind", "title"), TITLES, ids=[t[2] for t in TITLES])
-def test_reports_are_named(text: str, kind: str, title: str) -> None:
-    (crash,) = reports(text.encode())
-    assert (crash.kind, crash.title) == (kind, title)
+def read(data: str | bytes) -> list[Crash]:
+    console = Console()
+    return console.feed(data.encode() if isinstance(data, str) else data) + console.flush()
 
 
-@pytest.mark.parametrize("text", NO_REPORTS)
-def test_other_lines_are_no_reports(text: str) -> None:
-    assert reports(f"boot\n{text}\nmore\nand more\n".encode()) == []
+def titles(crashes: list[Crash]) -> list[str]:
+    return [crash.title for crash in crashes]
 
 
 @pytest.mark.parametrize(
-    "prefix", ["[   12.345678] ", "[   12.345678][  T97] ", "<4>[    1.0] ", "4,123,456789,-;"]
+    "prefix",
+    [
+        "[    1.234567] ",
+        "[12345.234567] ",
+        "<4>[    1.234567] ",
+        "<4>",
+        "[    1.234567][  T123] ",
+        "[    1.234567][    C0] ",
+        "4,123,456789,-;",
+        "4,123,456789,-,caller=T123;",
+        "4,123,456789,c;",
+        "Nov 28 04:01:38 guest kernel: [    1.234567] ",
+        "Nov 28 04:01:38 guest kernel: ",
+        "\x1b[0m\x1b[37m[    1.234567] ",
+        "",
+    ],
 )
-def test_prefixes_are_taken_off(prefix: str) -> None:
-    lines = "".join(prefix + line + "\r\n" for line in WARNING.splitlines())
-    (crash,) = reports(lines.encode())
-    assert crash.title == "WARNING in move_vma"
-    assert crash.frames == (
-        "move_vma", "remap_move", "__do_sys_mremap", "do_syscall_64", "entry_SYSCALL_64_after_hwframe",
-    )  # fmt: skip
+@pytest.mark.parametrize("line", ["WARNING: CPU: 0 PID: 1 at", " ? move_vma+0x1/0x2", "=====", ""])
+def test_prefixes(prefix: str, line: str) -> None:
+    assert strip(prefix + line).strip() == line.strip()
 
 
-def test_a_report_is_cut_out_whole() -> None:
-    (crash,) = reports(f"before\n{WARNING}after\n".encode())
-    assert crash.text == WARNING
+@pytest.mark.parametrize("prefix", ["<4>[    1.234567] ", "4,1,1234567,-;", "[   12.3456][  T87] "])
+@pytest.mark.parametrize("name", REPORTS)
+def test_reports_behind_prefixes(name: str, prefix: str) -> None:
+    report = REPORTS[name]
+    (crash,) = read(re.sub("^", prefix, report.text.rstrip("\n"), flags=re.M))
+    assert (crash.title, crash.frames[: len(report.frames)]) == (report.title, report.frames)
 
 
-def test_a_panic_belongs_to_the_oops_that_caused_it() -> None:
-    (crash,) = reports(OOPS.encode())
-    assert crash.fatal
-    assert "Fatal exception" in crash.text
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(NOISE, NAMES), max_size=3), NOISE, st.data())
+def test_pieces_make_no_difference(
+    parts: list[tuple[list[str], str]], tail: list[str], data: st.DataObject
+) -> None:
+    whole = "".join("\n".join([*noise, REPORTS[name].text]) for noise, name in parts)
+    stream = (whole + "\n".join(tail)).replace("\n", "\r\n").encode() + b"\xff\0\n"
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
+    console = Console()
+    found = []
+    for begin, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        found += console.feed(stream[begin:end])
+    assert found + console.flush() == read(stream)
+    assert console.text.encode() == stream.replace(b"\r", b"").replace(b"\0", b"").replace(
+        b"\xff", "\ufffd".encode()
+    )
 
 
-def test_a_warning_does_not_hide_the_oops_behind_it() -> None:
-    found = reports((WARNING + OOPS).encode())
-    assert [crash.kind for crash in found] == ["warning", "oops"]
-    named = worst(found)
-    assert named is not None and named.kind == "oops"
+def test_byte_by_byte() -> None:
+    stream = "".join(report.text for report in REPORTS.values()).encode()
+    console = Console()
+    found = [crash for byte in stream for crash in console.feed(bytes([byte]))]
+    assert found + console.flush() == read(stream)
 
 
-def test_the_same_fault_has_the_same_key() -> None:
-    other = WARNING.replace("+0x123/0x456", "+0x125/0x456").replace("PID: 97", "PID: 11")
-    (first,), (second,) = reports(WARNING.encode()), reports(other.encode())
-    assert first.key == second.key
-    assert first.key != reports(BUG_AT.encode())[0].key
+@given(st.lists(NAMES, min_size=2, max_size=4))
+@settings(deadline=None, max_examples=60)
+def test_reports_in_a_row_are_all_found(names: list[str]) -> None:
+    found = read("".join(REPORTS[name].text for name in names))
+    assert titles(found) == [REPORTS[name].title for name in names]
 
 
-def test_what_is_cut_off_is_still_a_report() -> None:
-    (crash,) = reports(OOPS.partition("Call Trace")[0].encode())
-    assert crash.title == "BUG: kernel NULL pointer dereference in vma_merge_new_range"
+@given(st.binary(max_size=2000))
+def test_anything_may_come(data: bytes) -> None:
+    read(data)
+    read(b"[    1.234567] " + data.replace(b"\n", b"\n[    1.234567] "))
 
 
-@given(st.lists(st.integers(0, 3000), max_size=6))
-def test_how_bytes_are_split_does_not_matter(cuts: list[int]) -> None:
-    data = (KASAN + "noise\n" + WARNING + OOPS).encode()
-    console, found, at = Console(), [], 0
-    for cut in sorted(cuts):
-        found += console.feed(data[at:cut])
-        at = max(at, cut)
-    found += console.feed(data[at:]) + console.flush()
-    assert found == reports(data)
+def test_report_is_given_when_it_ends() -> None:
+    console = Console()
+    before, after = warning(MOVED).split("---[ end trace")
+    assert console.feed(before.encode()) == []
+    assert console.unfinished
+    assert console.feed(b"---[ end trace") == []
+    (crash,) = console.feed(after.encode())
+    assert crash.text == warning(MOVED)
+    assert not console.unfinished
+    assert console.flush() == []
+
+
+def test_report_is_cut_out_whole() -> None:
+    (crash,) = read(f"boot\n\n{warning(MOVED)}life goes on\n")
+    assert crash.text == warning(MOVED)
+    for name in (
+        "kasan",
+        "kfence",
+        "kmsan",
+        "kcsan",
+        "ubsan",
+        "warn after a dump of the vma",
+        "bug of a page",
+    ):
+        (crash,) = read(f"boot\n{REPORTS[name].text}life goes on\n")
+        assert crash.text == REPORTS[name].text, name
+
+
+def test_lines_of_others_in_between_stay_and_do_no_harm() -> None:
+    lines = REPORTS["kasan"].text.splitlines()
+    for at in range(2, len(lines)):
+        mixed = "\n".join([*lines[:at], "vmadiff: batch 12 done", *lines[at:]])
+        (crash,) = read(mixed)
+        assert (crash.title, crash.frames[:2]) == (
+            REPORTS["kasan"].title,
+            ("move_vma", "mremap_to"),
+        )
+        assert "batch 12" in crash.text
+
+
+def test_ordinary_lines_end_a_report_that_has_no_end() -> None:
+    console = Console()
+    assert console.feed(REPORTS[OPEN].text.encode()) == []
+    (crash,) = console.feed(b"".join(b"audit: %d is fine\n" % n for n in range(40)))
+    assert crash.title == REPORTS[OPEN].title
+    assert crash.text == REPORTS[OPEN].text
+
+
+def test_next_report_ends_one_that_has_no_end() -> None:
+    console = Console()
+    found = console.feed((REPORTS[OPEN].text + warning(MOVED)).encode())
+    assert titles(found) == [REPORTS[OPEN].title, "WARNING in move_vma"]
+    assert found[0].text == REPORTS[OPEN].text
+
+
+def test_cut_off_console() -> None:
+    text = REPORTS["null pointer"].text
+    (crash,) = read(text[: text.index("do_mremap")])
+    assert crash.title == "BUG: unable to handle kernel NULL pointer dereference in move_vma"
+    (crash,) = read(f"{CUT}\n{MOVED}")
+    assert (crash.title, crash.frames) == ("WARNING in move_vma", ())
+    assert read(CUT) == []
+
+
+def test_panic_after_an_oops_is_a_report_of_its_own() -> None:
+    panic = "Kernel panic - not syncing: Fatal exception\nKernel Offset: disabled\n"
+    found = read(REPORTS["null pointer"].text + panic)
+    assert [crash.kind for crash in found] == [CrashKind.OOPS, CrashKind.PANIC]
+
+
+def test_second_oops_is_another() -> None:
+    text = REPORTS["null pointer"].text.replace(END + "\n", "")
+    found = read(text + text.replace("[#1]", "[#2]"))
+    assert titles(found) == [REPORTS["null pointer"].title] * 2
+
+
+def test_marks_without_a_report_are_forgotten() -> None:
+    filler = "".join(f"line {n}\n" for n in range(500))
+    assert read(f"{CUT}\n{filler}{END}\n") == []
+    assert read(f"Pid: 1, comm: init\n{filler}") == []
+    console = Console()
+    console.feed(f"{CUT}\n{filler}".encode())
+    assert not console.unfinished
+
+
+def test_report_without_end_is_not_kept_for_ever() -> None:
+    console = Console()
+    frames = TRACE.replace("</TASK>", "") * 500
+    (first, *_) = console.feed((f"{CUT}\n{MOVED}\n" + frames).encode())
+    assert first.text.count("\n") <= 2000
+
+
+def test_only_the_last_is_kept() -> None:
+    console = Console(keep=1000)
+    for n in range(1000):
+        console.feed(b"%050d\n" % n)
+    assert len(console.text) == 1000
+    assert console.text.endswith("0999\n")
+    assert KEPT > 100_000
+
+
+def test_long_lines_are_cut() -> None:
+    data = b"x" * 100_000
+    console = Console()
+    assert console.feed(data) == []
+    assert console.feed(b"\n" + warning(MOVED).encode()) == read(
+        data + b"\n" + warning(MOVED).encode()
+    )

@@ -314,13 +314,13 @@ def test_death_of_the_kernel_is_a_finding(tmp_path: Path) -> None:
     bench = set_up(tmp_path, FakeExecutor(NEW, cut, lose), start=start)
     bench.feed((MAP,), (MAP, UNMAP), (UNMAP,))
     (finding,) = bench.told.of("finding")
-    title = "BUG: kernel NULL pointer dereference in move_vma"
+    title = "BUG: unable to handle kernel NULL pointer dereference in move_vma"
     assert finding["signature"] == f"the kernel reported: {title}"
     path = Path(finding["path"])
     assert parse((path / "program.prog").read_text(), ENVIRONMENT.geometry) == (MAP, UNMAP)
     assert (path / "report.txt").read_text().startswith(title)
     assert "it came again" in (path / "report.txt").read_text()
-    assert "mmap(" in (path / "before.txt").read_text()
+    assert "mmap(" in (path / "before.prog").read_text()
     assert (path / "console.log").read_text() == oops
 
 
