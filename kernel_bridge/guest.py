@@ -254,6 +254,7 @@ class Guest(Remote):
         self._modules = modules
         self._boot_seconds = boot_seconds
         self._attempts = attempts
+        self.patience *= launcher.slow
         self._state = _State()
         self.boots = 0
         #: Modules that could not be inserted, and why.
@@ -329,8 +330,13 @@ class Guest(Remote):
         message = running.channel.receive(self._boot_seconds)
         if message is None or message[0] != HELLO:
             raise MachineLost(f"no word from it in {self._boot_seconds:g} s")
-        self.attach(running.channel)
-        self._prepare()
+        # Inserting a module may take as long as all else.
+        usual, self.patience = self.patience, self._boot_seconds
+        try:
+            self.attach(running.channel)
+            self._prepare()
+        finally:
+            self.patience = usual
         if time.monotonic() > deadline:
             raise MachineLost(f"it took more than {self._boot_seconds:g} s to boot")
 

@@ -42,6 +42,7 @@ class Here(Remote):
                 preexec_fn=lambda: os.dup2(theirs.fileno(), CHANNEL),
                 start_new_session=True,
             )
+        self.ours = ours
         channel = Stream(ours)
         message = channel.receive(10)
         assert message is not None and message[0] == HELLO
@@ -52,6 +53,10 @@ class Here(Remote):
         self.end()
         self._begin()
         return True
+
+    def cut(self) -> None:
+        """Cut the channel, at both ends."""
+        self.ours.shutdown(socket.SHUT_RDWR)
 
     @property
     def cause(self) -> str:
@@ -124,22 +129,54 @@ def test_a_program_that_ends_the_executor_is_named(remote: KernelExecutor) -> No
     assert (observation.loss.kind, observation.loss.call) == ("signal", 0)
 
 
-def test_a_lost_machine_loses_no_program(machine: Here, remote: KernelExecutor) -> None:
-    """Killed at random moments: every program has its observation, or the loss of the machine, and none twice."""
+def kill(machine: Here) -> None:
+    machine.process.kill()
+
+
+def wedge(machine: Here) -> None:
+    machine.process.send_signal(signal.SIGSTOP)
+
+
+def cut(machine: Here) -> None:
+    machine.cut()
+
+
+def lose_often(machine: Here, remote: KernelExecutor, times: int) -> None:
+    """Lose the machine in the middle of batches, in turn in every way."""
     rng = random.Random(3)
+    machine.patience = 0.4
     programs = [program(rng, remote.environment, wild=0.0) for _ in range(40)]
     want = remote.run(programs)
-    for _ in range(8):
+    begin = time.perf_counter()
+    remote.run(programs)
+    usual = time.perf_counter() - begin
+    for turn in range(times):
         remote.submit(programs)
-        time.sleep(rng.uniform(0, 0.02))
-        machine.process.kill()
+        time.sleep(rng.uniform(0, usual))
+        (kill, wedge, cut)[turn % 3](machine)
         got = remote.collect()
         assert len(got) == len(programs)
         for observation, undisturbed in zip(got, want, strict=True):
             assert observation == undisturbed or (
                 observation.loss is not None and observation.loss.kind == "crash"
             )
-    assert machine.kills >= 1
+    assert machine.kills >= times // 3
+
+
+def test_a_lost_machine_loses_no_program(machine: Here, remote: KernelExecutor) -> None:
+    """Killed, wedged and cut off: every program has its observation, or the loss of the machine, and none twice."""
+    lose_often(machine, remote, 9)
+
+
+@pytest.mark.slow
+def test_a_hundred_losses_leave_nothing(machine: Here, remote: KernelExecutor) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    lose_often(machine, remote, 100)
+    assert len(os.listdir("/proc/self/fd")) <= len(before) + 2
+    command = ["ps", "--ppid", str(os.getpid()), "-o", "pid=,comm="]
+    listed = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+    children = [line for line in listed if not line.endswith(" ps")]
+    assert len(children) == 1, "one agent, and no dead ones"
 
 
 def test_silence_is_a_loss(machine: Here) -> None:
