@@ -87,7 +87,7 @@ class Headline:
 
 def _headline(kind: CrashKind, pattern: str, title: str, where: str = "trace") -> Headline:
     fenced = kind in (*_MEMORY, CrashKind.UBSAN, CrashKind.KCSAN) or "hung" in title
-    dies = kind in (CrashKind.OOPS, CrashKind.BUG)
+    dies = kind in (CrashKind.OOPS, CrashKind.BUG) and not title.startswith("kernel panic")
     return Headline(kind, re.compile(pattern), title, where, fenced, dies)
 
 
