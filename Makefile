@@ -16,7 +16,7 @@
 VENV ?= .venv
 TIME ?= 60
 BIN := $(VENV)/bin
-PACKAGES := abi fuzz kernel_bridge kernels model
+PACKAGES := abi cachedir fuzz kernel_bridge kernels model
 export PYTHON
 
 .PHONY: fuzz test slow check generate selftest matrix bench format clean venv

@@ -17,6 +17,8 @@ from pathlib import Path
 from shutil import which
 from typing import Final
 
+import cachedir
+
 NATIVE: Final = Path(__file__).parent / "native"
 HEADERS: Final = (
     "abi.gen.h",
@@ -71,37 +73,16 @@ class BuildError(Exception):
     """The executor cannot be built; the message is one line that says what to do."""
 
 
-def cache_directories() -> Iterator[Path]:
-    """Where built files and state may be kept, best first. They need not exist."""
-    if os.environ.get("XDG_CACHE_HOME"):
-        yield Path(os.environ["XDG_CACHE_HOME"]) / "vmadiff"
-    if os.environ.get("HOME"):
-        yield Path(os.environ["HOME"]) / ".cache" / "vmadiff"
-    yield Path(tempfile.gettempdir()) / f"vmadiff-{os.getuid()}"
-
-
 def writable_directory(name: str) -> Path:
     """A directory `name` in the first cache directory that can be written, made if needed.
 
     Raises:
         BuildError: there is none.
     """
-    tried = []
-    for base in cache_directories():
-        path = base / name
-        try:
-            base.mkdir(parents=True, exist_ok=True, mode=0o755)
-            # Another user's directory in a shared place is not to be trusted.
-            if base.stat().st_uid != os.getuid():
-                raise PermissionError(0, "belongs to another user", str(base))
-            path.mkdir(exist_ok=True, mode=0o755)
-            with tempfile.TemporaryFile(dir=path):
-                return path
-        except OSError as error:
-            tried.append(f"{path}: {error.strerror}")
-    raise BuildError(
-        f"no directory to keep built files in ({'; '.join(tried)}); set XDG_CACHE_HOME"
-    )
+    try:
+        return cachedir.writable_directory(name)
+    except cachedir.CacheError as error:
+        raise BuildError(str(error)) from None
 
 
 def compilers() -> Iterator[list[str]]:
@@ -123,7 +104,7 @@ def build(binary: Binary = EXECUTOR) -> Path:
     Raises:
         BuildError: there is no compiler, or none that can build it, or no directory for it.
     """
-    return _build(binary, os.environ.get("CC"), tuple(cache_directories()))
+    return _build(binary, os.environ.get("CC"), tuple(cachedir.cache_directories()))
 
 
 @cache

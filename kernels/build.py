@@ -1,195 +1,221 @@
-"""Builds kernels from source: a minimal configuration of ours, out of tree and again and again in the same place.
+"""Builds kernels from source: our own minimal configuration, out of tree, where the next build goes on.
 
-The tree of the user is only read. What a tree does not know of our configuration is left out, and said.
+A user's tree is never written to. What comes out is a kernel of the cache like a fetched one.
 """
 
-import hashlib
 import os
 import re
 import shutil
 import subprocess
-import sys
-import tarfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
 from typing import Final
 
 from kernels import cache
-from kernels.archive import open_archive
-from kernels.cache import KernelError
+from kernels.archive import Say
+from kernels.cache import Kernel, KernelError, UnknownKernelError
+from kernels.fetch import fetch_source
+from kernels.registry import NAMES
 
-CONFIG: Final = Path(__file__).parent / "config"
-#: Programs that a build needs, and the Debian packages that have them.
-_NEEDED: Final = {
-    "make": "make", "gcc": "gcc", "flex": "flex", "bison": "bison", "bc": "bc", "xz": "xz-utils",
-}  # fmt: skip
-_HEADERS: Final = {"libelf.h": "libelf-dev", "openssl/ssl.h": "libssl-dev"}
-#: Files whose coverage is of interest.
+ARCHES: Final = ("x86", "uml")
+FEATURES: Final = ("kasan", "kcov", "fault-injection", "debug-vm")
+#: Told how many files are compiled, and which is the latest.
+Progress = Callable[[int, str], None]
+
+_FRAGMENTS: Final = Path(__file__).parent / "config"
+_ARCH: Final = {"x86": "x86_64", "uml": "um"}
+#: ELF files both: QEMU boots a vmlinux, and addresses are looked up in it.
+_IMAGE: Final = {"x86": "vmlinux", "uml": "linux"}
+#: Files whose coverage is of interest: what depends on the program and on nothing else.
 _COVERED: Final = (
-    "gup", "huge_memory", "hugetlb", "khugepaged", "ksm", "madvise", "memory", "mlock", "mmap", "mmap_lock",
-    "mprotect", "mremap", "mseal", "pagewalk", "rmap", "shmem", "userfaultfd", "util", "vma", "vma_exec", "vma_init",
+    "gup", "huge_memory", "hugetlb", "khugepaged", "ksm", "madvise", "memfd", "memory", "mempolicy", "migrate",
+    "mincore", "mlock", "mmap", "mprotect", "mremap", "mseal", "msync", "pagewalk", "pgtable-generic", "rmap",
+    "secretmem", "shmem", "userfaultfd", "vma", "vma_exec", "vma_init",
 )  # fmt: skip
-_PACKAGE: Final = re.compile(r"linux-source-\d+\.\d+")
-_OBJECT: Final = re.compile(r"^  (CC|LD|AR|AS|LINK) ")
+#: The same sources give the same objects, so that ccache finds them.
+_SAME: Final = {
+    "KBUILD_BUILD_TIMESTAMP": "1 January 2026",
+    "KBUILD_BUILD_USER": "vmadiff",
+    "KBUILD_BUILD_HOST": "vmadiff",
+    "LC_ALL": "C",
+}
+#: Programs that a build needs, and Debian's packages that have them.
+_TOOLS: Final = {
+    "make": "make", "gcc": "gcc", "ld": "binutils", "flex": "flex", "bison": "bison", "bc": "bc", "perl": "perl",
+}  # fmt: skip
+_LIBELF: Final = "gelf.h"
+_BUILT: Final = "built from "
+_LOG: Final = "build.log"
+_CONFIG: Final = "vmadiff.config"
+_OPTION: Final = re.compile(r"^(CONFIG_\w+)=(.*)$", re.MULTILINE)
+_OBJECT: Final = re.compile(r"\s+(?:CC|AS)(?: \[M\])?\s+(\S+\.o)")
+_ERROR: Final = re.compile(r"error:|undefined reference|\*\*\* ")
 
-Say = Callable[[str], None]
+
+class BuildFailed(KernelError):
+    """The compiler refused; `lines` has its errors, `log` all it said."""
+
+    def __init__(self, what: str, lines: Sequence[str], log: Path) -> None:
+        more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+        super().__init__(
+            f"{what} does not build: {lines[0] if lines else 'no reason given'}{more}; all in {log}"
+        )
+        self.lines = tuple(lines)
+        self.log = log
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """arch: "x86" or "uml"; features: names of fragments of the configuration; name: what to call the kernel."""
+def build(
+    source: str,
+    arch: str,
+    features: Sequence[str],
+    name: str | None,
+    say: Say,
+    progress: Progress,
+) -> Kernel:
+    """Build a kernel of a source tree, or of one of Debian's source packages, into the cache.
 
-    arch: str = "x86"
-    features: tuple[str, ...] = ()
-    name: str | None = None
-
-
-def build(source: str, options: Options, say: Say) -> cache.Kernel:
-    """Build a kernel from a tree, or from the Debian package of that name, into the cache.
+    `name` is made up of version, architecture and features if it is not given.
 
     Raises:
-        KernelError: something is missing, or it does not build; the message has the compiler's words.
+        UnknownKernelError: there is no such source, or the name cannot be used.
+        BuildFailed: the compiler refuses.
+        KernelError: it cannot be built here.
     """
-    _check_tools()
-    tree = _tree(source, say)
-    place = hashlib.sha256(repr((str(tree), options.arch, options.features)).encode()).hexdigest()
-    objects = cache.directory() / ".build" / f"{tree.name}-{options.arch}-{place[:12]}"
-    objects.mkdir(parents=True, exist_ok=True)
-    arch = "um" if options.arch == "uml" else "x86_64"
-    command = ["make", "-C", str(tree), f"O={objects}", f"ARCH={arch}", *_compiler()]
-    _configure(command, tree, objects, options, say)
-    release = _run([*command, "-s", "kernelrelease"], objects).strip().splitlines()[-1]
-    if "kcov" in options.features:
-        command += [f"KCOV_INSTRUMENT_{name}.o=y" for name in _COVERED]
-    target = "linux" if options.arch == "uml" else "vmlinux"
-    jobs = len(os.sched_getaffinity(0))
-    _compile([*command, f"-j{jobs}", target], objects, say)
-    name = options.name or "-".join((release.partition("-")[0], options.arch, *options.features))
-    origin = f"built from {tree.name}"
-    with cache.adding(name, options.arch, release, origin, options.features) as made:
-        shutil.copyfile(objects / target, made / cache.IMAGE)
-        (made / cache.IMAGE).chmod(0o755)
-        shutil.copyfile(objects / ".config", made / "config")
+    assert arch in ARCHES
+    assert set(features) <= set(FEATURES)
+    features = [each for each in FEATURES if each in features]
+    if name is not None:
+        cache.check_name(name)
+    _need_tools(arch)
+    if Path(source).is_dir():
+        tree = Path(source).resolve()
+        _check_tree(tree)
+        origin, base = str(tree), tree.name
+    else:
+        tree, origin = fetch_source(source, say)
+        base = origin.split()[1].partition("-")[0]
+    name = name or "-".join([base, arch, *features])
+    cache.check_name(name)
+    _check_free(name, f"{_BUILT}{origin}")
+    out = cache.directory(cache.BUILDS) / name
+    out.mkdir(exist_ok=True)
+    with cache.locked(out):
+        make = _Make(tree, out, arch, features)
+        dropped = _configure(make, [_fragment(part) for part in ("common", arch, *features)])
+        if dropped:
+            say(f"{base} does not have {', '.join(dropped)}")
+        make.run(_IMAGE[arch], progress)
+        release = (out / "include/config/kernel.release").read_text().strip()
+        with cache.adding(name, arch, release, f"{_BUILT}{origin}", features) as made:
+            shutil.copy(out / _IMAGE[arch], made / cache.IMAGE)
+            shutil.copyfile(out / ".config", made / cache.CONFIG)
     return cache.find(name)
 
 
-def _check_tools() -> None:
-    missing = [package for program, package in _NEEDED.items() if which(program) is None]
-    roots = (Path("/usr/include"), Path("/usr/include/x86_64-linux-gnu"))
-    missing += [
-        package
-        for header, package in _HEADERS.items()
-        if not any((root / header).exists() for root in roots)
+class _Make:
+    """make(1) in `out`, of the sources in `tree`."""
+
+    def __init__(self, tree: Path, out: Path, arch: str, features: Sequence[str]) -> None:
+        self.out = out
+        self._name = out.name
+        compiler = "ccache gcc" if which("ccache") else "gcc"
+        self._command = [
+            "make", "-C", str(tree), f"O={out}", f"ARCH={_ARCH[arch]}", f"CC={compiler}",
+            f"HOSTCC={compiler}", f"-j{len(os.sched_getaffinity(0))}",
+        ]  # fmt: skip
+        if "kcov" in features:
+            for each in _COVERED:
+                self._command += [f"KCOV_INSTRUMENT_{each}.o=y", f"CFLAGS_{each}.o=-g1"]
+        # What a surrounding make left must not take part.
+        kept = {
+            k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")
+        }
+        self._environment = {**kept, **_SAME}
+
+    def run(self, target: str, progress: Progress, *words: str) -> None:
+        """Make a target.
+
+        Raises:
+            BuildFailed: it cannot be made.
+        """
+        compiled, lines = 0, []
+        log = self.out / _LOG
+        with (
+            log.open("w") as file,
+            subprocess.Popen(
+                [*self._command, target, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                env=self._environment,
+            ) as process,
+        ):
+            assert process.stdout is not None
+            for line in process.stdout:
+                file.write(line)
+                if found := _OBJECT.match(line):
+                    compiled += 1
+                    progress(compiled, found.group(1))
+                elif _ERROR.search(line):
+                    lines.append(line.strip())
+        if process.returncode:
+            # What the compiler says comes before what make makes of it.
+            plain = [line for line in lines if "***" not in line]
+            raise BuildFailed(self._name, plain or lines, log)
+
+
+def _configure(make: _Make, wanted: Sequence[str]) -> list[str]:
+    """Write .config; the options that this tree does not have, or does not have so."""
+    text = "\n".join(wanted)
+    path = make.out / _CONFIG
+    path.write_text(text)
+    make.run("allnoconfig", lambda *_: None, f"KCONFIG_ALLCONFIG={path}")
+    got = _options((make.out / ".config").read_text())
+    return [
+        option if value == "y" else f"{option}={value}"
+        for option, value in _options(text).items()
+        if got.get(option, "n") != value
     ]
+
+
+def _options(text: str) -> dict[str, str]:
+    return dict(_OPTION.findall(text))
+
+
+def _fragment(name: str) -> str:
+    return (_FRAGMENTS / f"{name}.config").read_text()
+
+
+def _need_tools(arch: str) -> None:
+    missing = [package for tool, package in _TOOLS.items() if which(tool) is None]
+    if arch == "x86" and "gcc" not in missing:
+        # objtool, which goes over every object of an x86 kernel, needs it.
+        probe = subprocess.run(
+            ["gcc", "-E", "-"], input=f"#include <{_LIBELF}>\n", capture_output=True, text=True
+        )
+        if probe.returncode:
+            missing.append("libelf-dev")
     if missing:
-        raise KernelError(f"building a kernel needs the packages {' '.join(missing)}")
+        raise KernelError(f"to build kernels, install {' '.join(missing)}")
 
 
-def _compiler() -> list[str]:
-    return ["CC=ccache gcc"] if which("ccache") else []
+def _check_tree(tree: Path) -> None:
+    if not all((tree / path).is_file() for path in ("Makefile", "Kconfig", "mm/mmap.c")):
+        raise UnknownKernelError(f"{tree}: not the source tree of a kernel")
+    if (tree / ".config").exists() or (tree / "include" / "config").exists():
+        raise UnknownKernelError(
+            f"{tree}: was configured or built in place, so that it cannot be built elsewhere; `make mrproper` there,"
+            " or give a clean copy (`git worktree add`)"
+        )
 
 
-def _tree(source: str, say: Say) -> Path:
-    """The tree to build: a directory, or what a package of Debian's holds."""
-    path = Path(source)
-    if path.is_dir():
-        if not (path / "mm" / "mremap.c").is_file():
-            raise KernelError(f"{source}: no kernel tree, for mm/mremap.c is not in it")
-        return path.resolve()
-    if not _PACKAGE.fullmatch(source):
-        raise KernelError(f"{source}: neither a directory nor a package such as linux-source-7.3")
-    tree = cache.directory() / ".sources" / source
-    if tree.is_dir():
-        return tree
-    tree.parent.mkdir(exist_ok=True)
-    scratch = tree.parent / f"{source}.new"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir()
-    open_archive(say).unpack(source, scratch)
-    say(f"unpacking {source}")
-    (packed,) = scratch.glob("usr/src/linux-source-*.tar.xz")
-    with tarfile.open(packed) as archive:
-        archive.extractall(scratch / "tree", filter="tar")
-    (unpacked,) = (scratch / "tree").iterdir()
-    unpacked.rename(tree)
-    shutil.rmtree(scratch)
-    return tree
-
-
-def _configure(
-    command: Sequence[str], tree: Path, objects: Path, options: Options, say: Say
-) -> None:
-    """Merge the fragments, unless that was done with the same ones."""
-    names = ("common", options.arch, *options.features)
-    fragments = [CONFIG / f"{name}.config" for name in names]
-    wanted = "".join(path.read_text() for path in fragments)
-    done = objects / ".fragments"
-    if done.exists() and done.read_text() == wanted and (objects / ".config").exists():
-        return
-    _run([*command, "-s", "allnoconfig"], objects)
-    merge = tree / "scripts" / "kconfig" / "merge_config.sh"
-    _run(
-        [
-            "sh",
-            str(merge),
-            "-m",
-            "-O",
-            str(objects),
-            str(objects / ".config"),
-            *map(str, fragments),
-        ],
-        tree,
-    )
-    _run([*command, "-s", "olddefconfig"], objects)
-    got = (objects / ".config").read_text().splitlines()
-    lines = [line for line in wanted.splitlines() if line.startswith("CONFIG_")]
-    missing = [line for line in lines if line not in got and not line.endswith("=n")]
-    if missing:
-        say(f"not in this tree: {' '.join(line.removeprefix('CONFIG_') for line in missing)}")
-    done.write_text(wanted)
-
-
-def _compile(command: Sequence[str], objects: Path, say: Say) -> None:
-    """Compile, with a line that counts; what the compiler complains of is kept."""
-    say(f"building in {objects}")
-    errors: list[str] = []
-    compiled = 0
-    terminal = sys.stdout.isatty()
-    with subprocess.Popen(
-        command,
-        cwd=objects,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=_environment(),
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if _OBJECT.match(line):
-                compiled += 1
-                if terminal:
-                    print(f"\r{compiled} objects", end="", flush=True)
-            elif "error" in line.lower() or errors:
-                errors.append(line.rstrip())
-    if terminal:
-        print("\r", end="")
-    if process.returncode:
-        raise KernelError("it does not build: " + " | ".join(errors[:8] or ["make said nothing"]))
-    say(f"{compiled} objects built")
-
-
-def _run(command: Sequence[str], directory: Path) -> str:
-    done = subprocess.run(
-        command, cwd=directory, capture_output=True, text=True, env=_environment()
-    )
-    if done.returncode:
-        words = (done.stderr.strip() or done.stdout.strip()).splitlines()[-3:]
-        raise KernelError(f"{command[0]} failed: {' | '.join(words)}")
-    return done.stdout
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "LC_ALL": "C", "KCONFIG_NOTIMESTAMP": "1"}
+def _check_free(name: str, origin: str) -> None:
+    if name in NAMES or re.fullmatch(r"[\d.]+", name):
+        raise UnknownKernelError(f"{name} is the name of one that can be fetched; choose another")
+    if name in cache.names() and (taken := cache.find(name).origin) != origin:
+        raise UnknownKernelError(
+            f"there is a kernel {name} already, {taken}: choose a --name, or `vmadiff kernels remove {name}`"
+        )

@@ -27,10 +27,23 @@ KNOWN: Final = (
     Known("7.2.12", "after them"),
     Known("7.3.4", "the newest"),
 )
-#: User-Mode-Linux, as Debian has it built.
+
+
+@dataclass(frozen=True, slots=True)
+class Uml:
+    """A User-Mode-Linux of Debian's: its name, what it stands for, how its version begins, and the suite it is in."""
+
+    name: str
+    stands_for: str
+    version: str
+    suite: str
+
+
 KNOWN_UML: Final = (
-    Known("uml-6.1", "User-Mode-Linux of Debian 12"),
-    Known("uml-6.12", "User-Mode-Linux of Debian 13"),
-    Known("uml-7.2", "User-Mode-Linux of Debian's next"),
+    Uml("uml-6.1", "User-Mode-Linux of Debian 12", "6.1um", "bookworm"),
+    Uml("uml-6.12", "User-Mode-Linux of Debian 13", "6.12um", "trixie"),
+    Uml("uml-7.2", "User-Mode-Linux of Debian's next", "7.2um", "sid"),
 )
 NAMES: Final = tuple(each.name for each in (*KNOWN, *KNOWN_UML))
+#: Packages with whole sources, for `vmadiff kernels build`.
+SOURCES: Final = ("linux-source-6.1", "linux-source-6.12", "linux-source-7.2", "linux-source-7.3")

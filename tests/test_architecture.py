@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("abi", "fuzz", "kernel_bridge", "kernels", "model")
+PACKAGES = ("abi", "cachedir", "fuzz", "kernel_bridge", "kernels", "model")
 MAY_IMPORT = {
     "abi": {"abi"},
     "model": {"abi", "model"},
-    "kernel_bridge": {"abi", "kernel_bridge"},
-    "kernels": {"kernels"},
+    "cachedir": set(),
+    "kernel_bridge": {"abi", "cachedir", "kernel_bridge"},
+    "kernels": {"cachedir", "kernels"},
     "fuzz": set(PACKAGES),
 }
 IMPURE = {

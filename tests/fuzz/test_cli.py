@@ -114,7 +114,7 @@ def mistaken(tmp_path: Path) -> Path:
     """The project with a mistake planted."""
     root = tmp_path / "project"
     root.mkdir()
-    for name in ("abi", "fuzz", "kernel_bridge", "model", "corpus"):
+    for name in ("abi", "cachedir", "fuzz", "kernel_bridge", "kernels", "model", "corpus"):
         subprocess.run(["cp", "-r", ROOT / name, root / name], check=True)
     file, before, after = MISTAKE
     source = (root / file).read_text()

@@ -27,7 +27,7 @@ def project(tmp_path: Path) -> Path:
     """The project with mistakes of our own."""
     root = tmp_path / "project"
     root.mkdir()
-    for name in ("abi", "fuzz", "kernel_bridge", "model", "corpus"):
+    for name in ("abi", "cachedir", "fuzz", "kernel_bridge", "kernels", "model", "corpus"):
         subprocess.run(["cp", "-r", ROOT / name, root / name], check=True)
     with (root / "fuzz" / "mistakes.py").open("a") as file:
         file.write(MISTAKES)
