@@ -23,7 +23,7 @@ MODULES: Final = "modules"
 CONFIG: Final = "config"
 #: What is kept beside the kernels: apt's state, sources, and what builds go on from.
 APT: Final = ".apt"
-SOURCES: Final = ".sources"
+SOURCES: Final = ".trees"
 BUILDS: Final = ".builds"
 _FACTS: Final = "kernel.json"
 _ELF: Final = b"\x7fELF"
