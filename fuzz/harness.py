@@ -94,6 +94,10 @@ def work(
     if settings.cpus:
         with contextlib.suppress(OSError):
             os.sched_setaffinity(0, settings.cpus)
+    asked: list[int] = []
+    # To stop may be asked for before there is a worker to be stopped.
+    signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     engine = load_engine() if settings.guided else None
     reached: set[int] = set()
     branches = _import_model(settings, engine)
@@ -111,7 +115,7 @@ def work(
         worker.stopped = True
 
     signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    worker.stopped = bool(asked)
     with contextlib.closing(worker):
         if engine is None:
             fuzz_unguided(settings, worker, producer)

@@ -811,8 +811,8 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "thp-alignment-of-any-length",
-            "length % PMD_SIZE == 0",
-            "length >= PMD_SIZE",
+            "MAP_SHARED and not addr and length % PMD_SIZE == 0",
+            "MAP_SHARED and not addr and length >= PMD_SIZE",
             "anonymous memory is aligned only if it is a multiple of 2 MiB",
         ),
         (
@@ -829,14 +829,14 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "thp-alignment-not-for-files",
-            "if file.thp_area or file.zero:",
-            "if file.zero:",
+            "if file.thp_area or (file.zero",
+            "if (file.zero",
             "files of some file systems are aligned for huge pages",
         ),
         (
             "thp-alignment-not-for-devzero",
-            "if file.thp_area or file.zero:",
-            "if file.thp_area:",
+            "if file.thp_area or (file.zero and DEVZERO_THP_AREA in space.changes)",
+            "if file.thp_area",
             "private /dev/zero is aligned for huge pages",
         ),
         (

@@ -263,7 +263,7 @@ def test_guidance_asks_for_mutations(tmp_path: Path) -> None:
 def test_worker_outlives_the_ticks_of_the_engine(tmp_path: Path) -> None:
     """Atheris has a timer of its own; it must not take a worker for hung."""
     pytest.importorskip("atheris", reason="Atheris has no wheel for this machine")
-    process = start("fuzz", "--time", 5, "--json", "o", cwd=tmp_path)
+    process = start("fuzz", "--time", 10, "--json", "o", cwd=tmp_path)
     state = tmp_path / ".vmadiff"
     wait_until(lambda: state.exists() and leftovers(state))
     (worker,) = workers_of(process.pid)

@@ -6,6 +6,7 @@ import pytest
 
 from abi.consts import PAGE
 from model.flags import VM_LOCKED, VM_LOCKED_MASK, VM_LOCKONFAULT
+from model.profile import PROFILES
 from tests.environments import ENVIRONMENT
 from tests.pictures import Drawing, at, play, scenes
 
@@ -105,7 +106,7 @@ def test_pages_before_one_that_cannot_be_faulted_in_are_there() -> None:
 
 
 def test_later_droppable_memory_is_not_locked_but_faulted_in() -> None:
-    drawing = Drawing(".")
+    drawing = Drawing(".", profile=PROFILES["7.3"])
     drawing.do("mlockall(MCL_FUTURE|MCL_ONFAULT); mmap(W+0, 1p, PROT_READ|PROT_WRITE,"
                " MAP_DROPPABLE|MAP_ANONYMOUS|MAP_FIXED, -1, 0)")  # fmt: skip
     assert not drawing.vma(0).flags & VM_LOCKED_MASK

@@ -24,6 +24,9 @@ NEEDS: Final = {
     "multi_vma_first_aborts": ("multi_vma_move",),
     "multi_vma_thp_area": ("multi_vma_move",),
     "process_madvise_advice_first": ("process_madvise_self",),
+    "overlap_before_lookup": ("params_before_lookup",),
+    "uffd_rejects_droppable": ("droppable",),
+    "droppable_never_locked": ("droppable",),
 }
 HIDDEN_BY: Final = {"dontunmap_resets_pgoff": ("dontunmap_clears_account",)}
 
@@ -74,6 +77,13 @@ EFFECTS: Final = {
     "private_file_anon_pgoff": (f"W+22 {FAR}PPPP", f"W+22 {FAR}PPpp"),
     "uffd_move_never_merges": ("W+2 wwww", "W+2 uuww"),
     "uffd_wp_drop_busy": ("0 uu", "EBUSY ??"),
+    "files_not_aligned": ("T-1023 .", "T-513 ."),
+    "overlap_before_lookup": ("EFAULT .", "EINVAL ."),
+    "devzero_thp_area": ("T-513 .", "T-1023 ."),
+    "uffd_low_addresses": ("EINVAL .", "ENOENT ."),
+    # Seen in what is not drawn: the event, VmLck.
+    "uffd_remap_shrunk": (f"W+20 {FAR}u", f"W+20 {FAR}u"),
+    "droppable_never_locked": ("W+0 DD", "W+0 DD"),
 }
 
 
