@@ -90,7 +90,7 @@ def test_a_dead_kernel_is_left_behind(told: Told, tmp_path: Path) -> None:
 
 def test_both_run_the_same_number_of_programs(tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    arguments = ("--target", "local", "--target", "local", "--runs", "300", "--seed", "3", "--user")
+    arguments = ("--target", "local", "--target", "local", "--runs", "100", "--seed", "3", "--user")
     status, text, err = run("fuzz", *arguments, "--json", str(out), cwd=tmp_path)
     assert status == 0, text + err
     data = json.loads(out.read_text())
