@@ -261,7 +261,7 @@ DONTUNMAP_RESETS_PGOFF: Final = Change(
     "35b0fb391b0d",
     "mm/mremap: reset unfaulted VMA page offset for MREMAP_DONTUNMAP",
     (7, 3),
-    stable="also in 6.12.112",
+    stable="also in 6.12.112 and 7.2.6",
 )
 UFFD_WP_DROP_BUSY: Final = Change(
     "uffd_wp_drop_busy",
@@ -307,7 +307,8 @@ UFFD_LOW_ADDRESSES: Final = Change(
     "uffd_low_addresses",
     "",
     "userfaultfd: ranges below vm.mmap_min_addr are as good as others",
-    (6, 18),
+    (7, 0),
+    stable="also in 6.12.117 and 6.18.44",
 )
 
 SECRETMEM_LOCKED: Final = Change(
