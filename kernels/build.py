@@ -100,7 +100,7 @@ def build(
     _check_free(name, f"{_BUILT}{origin}")
     out = cache.directory(cache.BUILDS) / name
     out.mkdir(exist_ok=True)
-    with cache.locked(out):
+    with cache.locked(out, lambda: say(f"another process builds {name}: waiting for it")):
         make = _Make(tree, out, arch, features)
         dropped = _configure(make, [_fragment(part) for part in ("common", arch, *features)])
         if dropped:

@@ -1,5 +1,7 @@
 """The cache: kernels are whole or not there, and a changed image is no kernel."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -86,6 +88,28 @@ def test_removal(kernels: Path) -> None:
     package.remove("a")
     assert package.names() == []
     assert list((kernels / cache.BUILDS).iterdir()) == []
+
+
+def test_a_lock_that_another_has_is_waited_for(kernels: Path) -> None:
+    place = cache.directory()
+    waited: list[str] = []
+    with ThreadPoolExecutor(1) as pool:
+        with cache.locked(place):
+            started = threading.Event()
+
+            def take() -> None:
+                def note() -> None:
+                    waited.append("waiting")
+                    started.set()
+
+                with cache.locked(place, note):
+                    waited.append("in")
+
+            other = pool.submit(take)
+            assert started.wait(30)
+            waited.append("out")
+        other.result(30)
+    assert waited == ["waiting", "out", "in"]
 
 
 @pytest.mark.parametrize("name", ["7.9", "", ".", "..", ".apt", "../x", "a/b", "-x"])
