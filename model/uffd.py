@@ -121,7 +121,8 @@ def uffd_unregister(space: AddressSpace, call: UffdUnregister) -> int:
         if vma.uffd:
             start, stop = max(start, vma.start), min(end, vma.end)
             if vma.flags & VM_UFFD_WP:
-                space.unprotect(start, stop)
+                # Of a huge page all of it, even if the range then cannot be cut inside it.
+                space.unprotect(start, stop + _huge(vma) & ~_huge(vma))
             vma = space.modify(vma, start, stop, vma.flags & ~VM_UFFD, 0)
         start = vma.end
     return 0
