@@ -136,6 +136,8 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
         return TOUCH_OK
     if vma.anonymous:
         if vma.flags & VM_UFFD_MISSING:
+            if not vma.anon_vma and thp.tries_huge(space, vma, page):
+                prepare_anon_vma(space, vma)
             thp.note_range(space, page << PAGE_SHIFT, page + 1 << PAGE_SHIFT)
             return TOUCH_SIGBUS
         if thp.take_huge(space, vma, page, write=write):

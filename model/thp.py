@@ -69,25 +69,49 @@ def holds_huge(vma: Vma) -> bool:
     return (vma.start + PMD_SIZE - 1 & -PMD_SIZE) + PMD_SIZE <= vma.end
 
 
+def tries_huge(space: AddressSpace, vma: Vma, page: int) -> bool:
+    """A fault of anonymous memory is for a huge page first, which takes an anon_vma even where it reads, and before a
+    userfaultfd is asked (mm/huge_memory.c: do_huge_pmd_anonymous_page()).
+
+    Raises:
+        Unmodelled: it is not known.
+    """
+    if not _has_place(space, vma, page):
+        return False
+    _check_tables(space, page)
+    return True
+
+
+def _has_place(space: AddressSpace, vma: Vma, page: int) -> bool:
+    """There could be a huge page around this one."""
+    if space.thp_disabled == THP_DISABLED or not holds_huge(vma) or not _may_have(space, vma):
+        return False
+    block = page << PAGE_SHIFT & -PMD_SIZE
+    return vma.start <= block <= vma.end - PMD_SIZE
+
+
+def _check_tables(space: AddressSpace, page: int) -> None:
+    if space.tables is None or page // _PAGES in space.tables:
+        raise Unmodelled("transparent huge pages where there may be page tables")
+
+
 def take_huge(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> bool:
     """A fault of anonymous memory takes a huge page, or it is for small ones (mm/memory.c: create_huge_pmd()).
 
     Raises:
         Unmodelled: it is not known which, or what it looks like later.
     """
-    if space.thp_disabled == THP_DISABLED or not holds_huge(vma) or not _may_have(space, vma):
-        return False
-    block = page << PAGE_SHIFT & -PMD_SIZE
-    if not vma.start <= block <= vma.end - PMD_SIZE:
+    if not _has_place(space, vma, page):
         return False
     if not write:
         raise Unmodelled("the huge page of zeros")
-    if space.tables is None or block // PMD_SIZE in space.tables:
-        raise Unmodelled("transparent huge pages where there may be page tables")
+    _check_tables(space, page)
     if vma.file or vma.uffd or vma.flags & VM_DROPPABLE:
         raise Unmodelled("transparent huge pages of a special mapping")
-    first = block >> PAGE_SHIFT
+    block = page // _PAGES
+    first = block * _PAGES
     space.ptes.update(dict.fromkeys(range(first, first + _PAGES), PTE_ANON))
-    space.tables.add(block // PMD_SIZE)
+    if space.tables is not None:
+        space.tables.add(block)
     space.took_huge = True
     return True
