@@ -309,6 +309,19 @@ class Fill:
     spare: int
 
 
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Have allocation number `nth` of the next call fail, counted from 1 (/proc/self/fail-nth; Linux,
+    Documentation/fault-injection/fault-injection.rst). Nothing happens before calls that take several system calls:
+    touch, mincore, process_madvise, fill.
+
+    The outcome is 0 or an errno: ENOENT on kernels without fault injection, EINVAL beyond 1 to 2**31 - 1. What the next
+    call may then do is a set of outcomes; where an allocation did fail, its step says so (`trace.FAILED`).
+    """
+
+    nth: int
+
+
 Call = (
     Mmap
     | Munmap
@@ -340,6 +353,7 @@ Call = (
     | Shmat
     | Shmdt
     | Fill
+    | Fail
 )
 Program = tuple[Call, ...]
 
@@ -375,6 +389,7 @@ CALLS: Final[tuple[type[Call], ...]] = (
     Shmat,
     Shmdt,
     Fill,
+    Fail,
 )
 OPCODES: Final[dict[type[Call], int]] = {cls: opcode for opcode, cls in enumerate(CALLS)}
 NAMES: Final[dict[type[Call], str]] = {
@@ -408,6 +423,7 @@ NAMES: Final[dict[type[Call], str]] = {
     Shmat: "shmat",
     Shmdt: "shmdt",
     Fill: "fill",
+    Fail: "fail",
 }
 
 _FIELD_KINDS: Final = {
@@ -444,6 +460,7 @@ _FIELD_KINDS: Final = {
     "segment": Kind.NUMBER,
     "shm_flags": Kind.SHM_FLAGS,
     "spare": Kind.NUMBER,
+    "nth": Kind.NUMBER,
 }
 
 

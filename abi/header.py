@@ -149,7 +149,7 @@ def _lines() -> Iterator[str]:
         yield _define(name, value)
     for name, value in _integers(trace, _TRACE_PREFIXES):
         yield _define(name, value)
-    for name in ("UNCHANGED", "FIRST_NEW_IDENT", "CONTENT_PAGES"):
+    for name in ("UNCHANGED", "FIRST_NEW_IDENT", "CONTENT_PAGES", "FAILED"):
         yield _define(name, getattr(trace, name))
     for name in (
         "PAGE",

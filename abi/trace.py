@@ -45,11 +45,15 @@ SECTION_CONTENTS: Final = 32
 INCONSISTENT_SIZE: Final = 1 << 16
 INCONSISTENT_LOCKED: Final = 1 << 17
 INCONSISTENT_VIEWS: Final = 1 << 18
+#: An allocation of the call was made to fail (abi.calls.Fail).
+FAILED: Final = 1 << 24
 INCONSISTENT_TEXTS: Final = {
     INCONSISTENT_SIZE: "VmSize is not the sum of the VMAs",
     INCONSISTENT_LOCKED: "VmLck is not the sum of the locked VMAs",
     INCONSISTENT_VIEWS: "smaps and PROCMAP_QUERY (or maps) show different layouts",
 }
+
+INCONSISTENT: Final = INCONSISTENT_SIZE | INCONSISTENT_LOCKED | INCONSISTENT_VIEWS
 
 #: VmLck, VmData, VmStk, VmExe + VmLib (pages).
 COUNTERS: Final = struct.Struct("<QQQQ")
@@ -186,6 +190,7 @@ class Step:
     contents: tuple[tuple[int, int], ...] | None = None
     events: tuple[tuple[int, ...], ...] = ()
     child: Child | None = None
+    failed: bool = False
 
 
 Trace = tuple[Step, ...]
@@ -271,9 +276,20 @@ def _step(reader: _Reader, layout: Layout) -> Step:
         )
     if sections & SECTION_CONTENTS:
         contents = reader.entries()
-    inconsistent = sections & ~(INCONSISTENT_SIZE - 1)
+    inconsistent = sections & INCONSISTENT
     return Step(
-        value, layout, size, data, inconsistent, flags, counters, pages, contents, events, child
+        value,
+        layout,
+        size,
+        data,
+        inconsistent,
+        flags,
+        counters,
+        pages,
+        contents,
+        events,
+        child,
+        bool(sections & FAILED),
     )
 
 

@@ -45,6 +45,7 @@ CONTROL: Final = (
     "reader",  # layout reader asked for: READER_*
     "rlimit_as",  # bytes
     "user",  # uid and gid to become, 0: stay
+    "endless_us",  # processor time after which a call does not end (microseconds)
     "protect",  # 1: lock and seal its own VMAs
     "objects",  # bit n: descriptor n is open
     "shm0",  # identifier + 1 of the SysV segment, 0 for none
@@ -59,6 +60,7 @@ CONTROL: Final = (
     "uffd0",  # errno that kept userfaultfd 16 from being, 0 if it is there
     "uffd1",
     "uffd2",
+    "unfailing",  # errno of opening /proc/self/fail-nth, 0 if allocations can be made to fail
     "blind",  # errno of reading memory without access through /proc/self/mem, 0 if that can be done
     "uffd2_forks",  # 1: it reports forks, which needs CAP_SYS_PTRACE
     "task_size",
@@ -109,6 +111,8 @@ CONTROL: Final = (
     "soft_data",
     "soft_memlock",
     "soft_stack",
+    "named",  # 1: the program has given names, which do not follow from places
+    "fail_nth",  # which allocation of the next call is to fail, 0 for none
     "saw_prctl",  # 1: the program may have changed what applies to all of the process
     "ident_overflow",
     "events",  # events of the call that runs, in the events area
@@ -251,7 +255,8 @@ FD_STATM: Final = 6
 FD_STATUS: Final = 7
 FD_SMAPS: Final = 8
 FD_PAGEMAP: Final = 9
-#: Its end, and its reader's, of the socket between them.
+#: /proc/self/fail-nth; its end, and its reader's, of the socket between them.
+FD_FAIL: Final = 61
 FD_READER: Final = 62
 FD_READER_END: Final = 63
 

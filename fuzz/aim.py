@@ -143,6 +143,7 @@ class Aim:
         "_window",
         "_zeros",
         "calls",
+        "can_fail",
         "random",
         "run",
         "statistics",
@@ -178,6 +179,10 @@ class Aim:
         self._foreign = tuple((vma.start, vma.end) for vma in run.space.vmas)
         self._kept = frozenset(start for start, _ in self._foreign if start >= self._window)
         self._vmas: list[Vma] | None = None
+        #: Whether allocations can be made to fail, as far as the space tells.
+        self.can_fail = "FAULT_INJECTION" in getattr(
+            getattr(run.space, "environment", None), "config", ()
+        )
 
     @property
     def vmas(self) -> list[Vma]:

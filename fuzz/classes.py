@@ -531,6 +531,16 @@ UNREACHABLE: Final[tuple[Unreachable, ...]] = (
         for name in ("MADV_HWPOISON", "MADV_SOFT_OFFLINE")
     ),
     Unreachable("mmap", KIND, "SysV shared", "a segment is mapped by shmat(2)"),
+    *(
+        Unreachable(
+            call, RESULT, errno, "an allocation has to fail, and only a kernel can say which did"
+        )
+        for call, errno in (
+            ("mlock", "EAGAIN"),
+            ("mlock2", "EAGAIN"),
+            ("uffd_writeprotect", "ENOMEM"),
+        )
+    ),
     Unreachable("munlockall", RESULT, "E*", _WHOLE),
     Unreachable(
         "mremap", RESULT, "ENODEV", "what cannot be mapped is not there to be moved or to grow"

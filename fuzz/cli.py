@@ -59,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     for add in (
         _add_fuzz,
         _add_run,
+        _add_faults,
         _add_explain,
         _add_import,
         _add_probe,
@@ -170,6 +171,19 @@ def _add_run(commands: Commands) -> None:
     parser.add_argument(
         "--json", type=Path, metavar="OUT", help="write all steps, results and layouts to OUT"
     )
+
+
+def _add_faults(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "faults",
+        "repeat each call of programs with its 1st, 2nd ... allocation failing",
+        "Run the programs in FILE... on a kernel with fault injection, each call again and again with another of its\n"
+        "allocations failing, until none is left, and see that it does what the model allows: nothing, all, or what\n"
+        "comes before it. `vmadiff kernels build linux-source-7.3 --fault-injection` makes such a kernel.",
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write all trials to OUT")
 
 
 def _add_explain(commands: Commands) -> None:

@@ -21,6 +21,8 @@ from fuzz.coverage import measure as measure_coverage
 from fuzz.coverage import to_json as coverage_json
 from fuzz.display import Figures, Screen, summary
 from fuzz.explain import explain as explain_program
+from fuzz.faults import Trial, counts, try_all
+from fuzz.faults import to_json as faults_json
 from fuzz.imports import import_strace as read_strace
 from fuzz.kernels_command import default_kernels, fetch_missing
 from fuzz.kernels_command import kernels as kernels
@@ -135,6 +137,37 @@ def run(options: Namespace) -> int:
     if any(result.divergence is not None or result.crash for result in results):
         return DIVERGES
     return OK if all(result.is_complete for result in results) else INCOMPLETE
+
+
+def faults(options: Namespace) -> int:
+    """`vmadiff faults`"""
+    _check_output(options.json)
+    trials: list[Trial] = []
+    with _executor(options) as executor:
+        environment = executor.environment
+        if "FAULT_INJECTION" not in environment.config:
+            raise UsageError(
+                f"{environment.release} has no fault injection: see `vmadiff kernels build --help`"
+            )
+        model = Model(environment, probe_profile(executor))
+
+        def say(trial: Trial) -> None:
+            print(trial.line(environment), flush=True)
+            if trial.replay.divergence is not None:
+                print("\n".join(trial.replay.lines()))
+
+        for path in options.files:
+            for name, program in _read_all(path, environment.geometry):
+                print(f"{name}:")
+                harmless = _harmless(path, program, environment)
+                trials += try_all(name, harmless, executor, model, say)
+    total = counts(trials)
+    print(f"{total['trials']} trials, {total['agree']} as the model allows")
+    if options.json:
+        _write_json(options.json, faults_json(trials, environment))
+    if any(trial.replay.divergence is not None for trial in trials):
+        return DIVERGES
+    return OK if total["agree"] == total["trials"] else INCOMPLETE
 
 
 def explain(options: Namespace) -> int:

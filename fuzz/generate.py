@@ -14,6 +14,7 @@ from typing import Final
 from abi.calls import (
     SIGNATURES,
     Call,
+    Fail,
     Madvise,
     Mmap,
     Mprotect,
@@ -67,8 +68,9 @@ from fuzz.statistics import Statistics
 
 Recipe = Callable[[Aim], Steps]
 
-#: How often a call of a fresh program has an argument spoiled.
+#: How often a call of a fresh program has an argument spoiled; an allocation failing, where that can be had.
 SPOILED: Final = 0.3
+FAILING: Final = 0.25
 
 _RW: Final = PROT_READ | PROT_WRITE
 _ANON: Final = MAP_PRIVATE | MAP_ANONYMOUS
@@ -76,6 +78,8 @@ _MOVE: Final = MREMAP_MAYMOVE | MREMAP_FIXED
 
 #: Calls of a program of unsaid length: 8 on average, 1 to 20.
 _LENGTHS: Final = (1, 2, 3, 4, 4, 5, 5, 6, 6, 6, 7, 7, 7, 8, 8, 8, 9, 9, 10, 10, 11, 12, 14, 17, 20)
+#: How many allocations a call may have.
+_ALLOCATIONS: Final = (3, 6, 6, 12, 12, 24)
 _RARE_KINDS: Final = (
     (MAP_DROPPABLE | MAP_ANONYMOUS, -1),
     (MAP_DROPPABLE | MAP_ANONYMOUS, -1),
@@ -126,6 +130,8 @@ def follow(aim: Aim, recipe: Recipe, limit: int) -> None:
     steps = recipe(aim)
     call = next(steps, None)
     while call is not None and len(aim.calls) < limit:
+        if aim.can_fail and aim.random() < FAILING:
+            aim.step(Fail(1 + aim.below(aim.pick(_ALLOCATIONS))))
         value = aim.step(spoil(aim, call) if aim.random() < SPOILED else call)
         try:
             call = steps.send(value)

@@ -13,11 +13,14 @@ from typing import Final, Protocol
 
 from abi.calls import Call, Fill, Program
 from abi.environment import Environment
+from abi.trace import unpack
 from fuzz.aim import Run, Space
+from fuzz.compare import initial_layout
 from fuzz.encode import MAX_CALLS, decode, encode
 from fuzz.generate import generate
 from fuzz.mutate import crossover, mutate
 from fuzz.restraint import READ_FILL_SHARE, cheapen, restrain_program
+from fuzz.settle import may_fail, settle
 from fuzz.statistics import Statistics
 from model.errors import Unmodelled
 from model.run import Model
@@ -92,6 +95,7 @@ class Producer:
         self._model = model
         self._environment = environment
         self._geometry = environment.geometry
+        self._initial = initial_layout(environment)
         self._rng = rng
         self._statistics = statistics
         self._unprivileged = not environment.capabilities
@@ -122,6 +126,18 @@ class Producer:
     def predict(self, program: Program, *, full: bool = False) -> Prepared:
         """The prediction for `program`, without what would harm the machine."""
         return self._make(lambda run: self._walk(program, run), full=full)
+
+    def settle(self, prepared: Prepared, observed: bytes) -> bytes:
+        """The prediction, after the kernel told which allocations it has had fail.
+
+        Raises:
+            Unmodelled: what it did leaves the domain of the model.
+        """
+        program = prepared.program
+        if not may_fail(program):
+            return prepared.expected
+        trace = unpack(observed, self._initial)
+        return settle(self._model, program, trace, self._initial, full=prepared.full)
 
     def edit(self, base: bytes, room: int, scramble: Scramble | None) -> bytes:
         """Bytes of another program: one waiting in the queue, a fresh one, or `base` changed; at most `room`."""

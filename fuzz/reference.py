@@ -17,7 +17,9 @@ from fuzz.storage import write_atomically
 from model.profile import PROFILES, Profile
 
 #: What a kernel may be configured with that the machine's is not.
-_OPTIONS: Final = frozenset(("ANON_VMA_NAME", "MEMORY_FAILURE", "PKU", "SHMEM_HUGE", "THP", "KSM"))
+_OPTIONS: Final = frozenset(
+    ("ANON_VMA_NAME", "FAULT_INJECTION", "MEMORY_FAILURE", "PKU", "SHMEM_HUGE", "THP", "KSM")
+)
 PATH: Final = PACKAGED / "machine.json"
 
 

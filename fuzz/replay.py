@@ -12,6 +12,7 @@ from abi.trace import Step, Trace, unpack
 from fuzz.compare import Divergence, diverging_step, initial_layout
 from fuzz.drawing import draw
 from fuzz.report import difference_lines, layout_lines, object_names, result_text, step_json
+from fuzz.settle import may_fail, settle
 from fuzz.worker import Executor
 from model.errors import Unmodelled
 from model.run import Model
@@ -128,6 +129,11 @@ def replay(
     for (name, program), observed in zip(programs, observations, strict=True):
         expected, unmodelled, crash = predict(model, program, full=full)
         ours, theirs = unpack(expected, initial), unpack(observed.data, initial)
+        if may_fail(program) and not (unmodelled or crash):
+            try:
+                ours = unpack(settle(model, program, theirs, initial, full=full), initial)
+            except Unmodelled as error:
+                unmodelled = error.reason
         results.append(
             Replay(
                 name,

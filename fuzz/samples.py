@@ -18,6 +18,7 @@ from abi.calls import (
     SIGNATURES,
     Brk,
     Call,
+    Fail,
     Fill,
     Fork,
     Ftruncate,
@@ -184,6 +185,7 @@ _PLAIN: Final[dict[type[Call], tuple[str, str]]] = {
     Mbind: (_ANONYMOUS, "mbind(W+0, 2p, MPOL_DEFAULT, 0, 0)"),
     Shmat: ("", "shmat(0, W+8, 0)"),
     Fill: ("", "fill(W+64, 8)"),
+    Fail: ("", "fail(1)"),
     Shmdt: ("shmat(0, W+8, 0)", "shmdt(W+8)"),
 }
 #: Of mmap a descriptor counts only without MAP_ANONYMOUS.

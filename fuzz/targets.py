@@ -23,6 +23,8 @@ _UML: Final = "uml:"
 _CALL: Final = 10.0
 _PROGRAM: Final = 60.0
 _START: Final = 15.0
+#: Processor time of a call that does not end.
+_ENDLESS: Final = 0.02
 _BOOT: Final = 30.0
 #: Programs in a batch: round trips to a guest cost more.
 _BATCH: Final = 128
@@ -95,6 +97,8 @@ class Target:
             call_seconds=_CALL * self._slow,
             program_seconds=_PROGRAM * self._slow,
             start_seconds=_START * self._slow,
+            # A guest's clock counts the time in which the host does something else, too.
+            endless_seconds=_ENDLESS * self._slow**2,
         )
         executor = KernelExecutor(config, guest)
         self._guests[place] = guest, executor

@@ -25,6 +25,7 @@ from fuzz.settings import Settings
 from fuzz.statistics import Statistics
 from fuzz.storage import write_atomically
 from fuzz.triage import Known, explanation, signature
+from model.errors import Unmodelled
 
 #: Seconds between reports to the supervisor, and between looks for what other workers have added to the corpus.
 _REPORT: Final = 0.5
@@ -304,7 +305,12 @@ class Worker:
 
     def _examine(self, prepared: Prepared, observed: Observed) -> None:
         """What did not go as predicted: a divergence, or an executor that did not live to say."""
-        divergence = first_divergence(prepared.expected, observed.data, self._initial)
+        try:
+            expected = self._producer.settle(prepared, observed.data)
+        except Unmodelled as error:
+            self._unmodelled[error.reason] += 1
+            return
+        divergence = first_divergence(expected, observed.data, self._initial)
         if divergence is not None:
             self._diverged(prepared, divergence)
         if observed.loss is not None:
@@ -315,7 +321,7 @@ class Worker:
                     prepared.program, loss.text, loss.console, self._rerun
                 ):
                     self._report_crash(finding)
-        elif divergence is None:
+        elif divergence is None and expected != observed.data:
             self._lose(prepared.program, "the trace was cut short, and nothing said why")
 
     def _diverged(self, prepared: Prepared, divergence: Divergence) -> None:
@@ -389,7 +395,8 @@ class Worker:
                 (observed,) = executor.run([prepared.program], full=full)
             finally:
                 executor.close()
-            again = first_divergence(prepared.expected, observed.data, self._initial)
+            expected = self._producer.settle(prepared, observed.data)
+            again = first_divergence(expected, observed.data, self._initial)
             if again is None:
                 return None
             text = signature(program[again.index], again)

@@ -57,6 +57,7 @@ EXECUTOR: Final = Binary(
         "events.c",
         "executor.c",
         "filler.c",
+        "inject.c",
         "layout.c",
         "observe.c",
         "special.c",

@@ -216,7 +216,8 @@ def _huge_pages(machine: Machine, probe: Callable[..., int]) -> int:
 def _told(memory: Memory) -> frozenset[str]:
     """What the executor found out at its start."""
     found = {"UFFD_FORK": "uffd2_forks", "BLIND": "blind"}
-    return frozenset(name for name, word in found.items() if memory.get(word))
+    told = {name for name, word in found.items() if memory.get(word)}
+    return frozenset(told if memory.get("unfailing") else {*told, "FAULT_INJECTION"})
 
 
 def _anonymous_huge(machine: Machine) -> str:

@@ -47,9 +47,9 @@ class ExecutorConfig:
 
     window, window_pages: where programs aim (bytes, pages); reader: "auto", "query" (PROCMAP_QUERY) or "maps"
     (text); rlimit_as: bytes; call_seconds, program_seconds: when it counts as hung; start_seconds: when its start
-    does; state: directory for the mapped file, None for one in the cache; drop_privileges: become an ordinary user if
-    it starts as root; cpu: where the executor runs, None for anywhere; protect: lock and seal its own VMAs, as far as
-    the kernel lets it.
+    does; endless_seconds: processor time after which a call that cannot end is ended; state: directory for the mapped
+    file, None for one in the cache; drop_privileges: become an ordinary user if it starts as root; cpu: where the
+    executor runs, None for anywhere; protect: lock and seal its own VMAs, as far as the kernel lets it.
     """
 
     window: int = Geometry().window
@@ -59,6 +59,7 @@ class ExecutorConfig:
     call_seconds: float = 10.0
     program_seconds: float = 60.0
     start_seconds: float = 10.0
+    endless_seconds: float = 0.02
     state: Path | None = None
     drop_privileges: bool = True
     cpu: int | None = None
@@ -552,6 +553,7 @@ class KernelExecutor:
             "rlimit_as": config.rlimit_as,
             "user": _NOBODY if config.drop_privileges and self._is_root else 0,
             "protect": int(config.protect),
+            "endless_us": int(config.endless_seconds * 1e6),
             "objects": sum(1 << fd for fd in descriptors),
             "contents": sum({1 << o.ident for o in mapped if o.contents}),
             "resident": sum({1 << o.ident for o in mapped if o.resident}),

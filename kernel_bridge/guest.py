@@ -31,6 +31,15 @@ _CONSOLE: Final = 1 << 20
 #: What a dying kernel still has to say (seconds).
 _LAST_WORDS: Final = 2.0
 _SHM: Final = "/dev/shm"
+_DEBUG: Final = "/sys/kernel/debug"
+#: Allocations that may wait, and single pages, are not made to fail unless that is asked for; and each failure would be
+#: written down (Documentation/fault-injection/fault-injection.rst).
+_FAILING: Final = {
+    "failslab": {"ignore-gfp-wait": "N", "verbose": "0"},
+    "fail_page_alloc": {
+        "ignore-gfp-wait": "N", "ignore-gfp-highmem": "N", "min-order": "0", "verbose": "0",
+    },
+}  # fmt: skip
 _COMMON: Final = (
     "loglevel=5", "panic=-1", "oops=panic", "norandmaps", "mitigations=off", "audit=0",
 )  # fmt: skip
@@ -355,3 +364,14 @@ class Guest(Remote):
         with contextlib.suppress(FileExistsError):
             self.syscall("mkdirat", -100, _SHM, 0o1777)
         self.syscall("mount", "tmpfs", _SHM, "tmpfs", 0, 0)
+        self._let_allocations_fail()
+
+    def _let_allocations_fail(self) -> None:
+        """Where the kernel has fault injection, any allocation can be made to fail."""
+        if not self.exists("/proc/self/fail-nth"):
+            return
+        self.syscall("mount", "debugfs", _DEBUG, "debugfs", 0, 0)
+        for kind, settings in _FAILING.items():
+            for name, value in settings.items():
+                with contextlib.suppress(FileNotFoundError):
+                    self.put(f"{_DEBUG}/{kind}/{name}", value)

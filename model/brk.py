@@ -71,9 +71,13 @@ def _grow(space: AddressSpace, start: int, end: int) -> bool:
         return False
     vma = Vma(start, end, flags, None, start >> PAGE_SHIFT, anonymous=True)
     vma.flags = new_vma_flags(space, None, flags)
-    if not space.extend_below(vma):
-        vma.flags = mergeable_flags(space, flags)
-        space.insert(vma)
+    try:
+        if not space.extend_below(vma):
+            vma.flags = mergeable_flags(space, flags)
+            space.allocate()
+            space.insert(vma)
+    except SyscallError:
+        return False
     space.total_vm += length >> PAGE_SHIFT
     if flags & VM_LOCKED:
         space.locked_vm += length >> PAGE_SHIFT

@@ -3,6 +3,7 @@
 Of a page's contents its first word is kept: the tag that a touch wrote, a file's data, or zero.
 """
 
+from contextlib import suppress
 from errno import EFAULT
 from typing import Final
 
@@ -110,7 +111,11 @@ def _write(space: AddressSpace, page: int) -> None:
 
 
 def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
-    """Make a page of `vma` present for such an access (mm/memory.c: handle_pte_fault()); TOUCH_*."""
+    """Make a page of `vma` present for such an access (mm/memory.c: handle_pte_fault()); TOUCH_*.
+
+    Raises:
+        SyscallError: as `AddressSpace.allocate`. Faults of user code are tried again.
+    """
     if vma.flags & VM_HUGETLB:
         return hugetlb.fault(space, vma, page, write=write)
     held = space.ptes.get(page, 0)
@@ -119,6 +124,7 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
         return TOUCH_SIGBUS
     if held & PTE_KIND:
         return _fault_present(space, vma, page, write=write)
+    space.allocate()
     if kind and not kind.faults(space):
         return TOUCH_SIGBUS
     if kind and vma.flags & VM_DONTEXPAND:
@@ -132,6 +138,7 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
         return _fault_own(space, vma)
     if private_write:
         prepare_anon_vma(space, vma)
+        space.allocate()
     if vma.flags & VM_PFNMAP and vma.file and vma.file.kernel:
         return TOUCH_OK
     if vma.anonymous:
@@ -313,11 +320,16 @@ def populate(space: AddressSpace, start: int, end: int) -> None:
     """Fault pages in for MAP_POPULATE, MAP_LOCKED and growing locked memory: what fails is left out, VMA by VMA
     (mm/gup.c: __mm_populate())."""
     for vma in space.between(start, end):
-        populate_vma(space, vma, max(start, vma.start), min(end, vma.end))
+        with suppress(SyscallError):
+            populate_vma(space, vma, max(start, vma.start), min(end, vma.end))
 
 
 def populate_locked(space: AddressSpace, start: int, end: int) -> bool:
-    """Fault pages in for mlock(), up to the first that fails; whether none did (mm/gup.c: __mm_populate())."""
+    """Fault pages in for mlock(), up to the first that fails; whether none did (mm/gup.c: __mm_populate()).
+
+    Raises:
+        SyscallError: as `fault`.
+    """
     for vma in space.between(start, end):
         if vma.flags & (VM_IO | VM_PFNMAP):
             continue

@@ -4,10 +4,12 @@ The child reports and ends. In the parent nothing changes that a later call coul
 userfaultfd once write-protected, and the page cache of shared memory that the child reads.
 """
 
+from errno import ENOMEM
+
 from abi.calls import Fork
 from abi.consts import PAGE_SHIFT, UFFD_EVENT_FORK
 from abi.trace import COUNT, RECORD
-from model.errors import Unmodelled
+from model.errors import SyscallError, Unmodelled
 from model.flags import (
     VM_ACCOUNT,
     VM_DONTCOPY,
@@ -42,7 +44,8 @@ def fork(space: AddressSpace, call: Fork) -> int:
     """fork(2): 0, for the child is gone when the call returns.
 
     Raises:
-        SyscallError: ENOMEM, an accounted VMA is more than the machine has.
+        SyscallError: ENOMEM, an accounted VMA is more than the machine has; as `AddressSpace.allocate`, pages of some
+            VMAs are shared then.
         Unmodelled: the child would not have all of the executor's own memory.
     """
     for vma in space.vmas:
@@ -50,7 +53,11 @@ def fork(space: AddressSpace, call: Fork) -> int:
             raise Unmodelled("a fork without the executor's own memory")
         if vma.flags & VM_ACCOUNT and not vma.flags & VM_DONTCOPY:
             space.charge(vma.end - vma.start >> PAGE_SHIFT)
+    _share_in_part(space)
     child = _child(space)
+    if space.fails():
+        _share_pages(space)
+        raise SyscallError(ENOMEM)  # kernel/fork.c: copy_process(): after copy_mm()
     layout = child.layout()
     count = COUNT.pack(len(layout) // RECORD.size)
     contents, filled = contents_section(child)
@@ -94,16 +101,27 @@ def _copy_ptes(space: AddressSpace, child: AddressSpace, vma: Vma) -> None:
             child.ptes[page] = held
 
 
+def _share_in_part(space: AddressSpace) -> None:
+    """VMAs are copied one by one, which may fail at each (mm/mmap.c: dup_mmap())."""
+    for vma in space.vmas if space.failing else ():
+        space.allocate()
+        _share(space, vma)
+
+
 def _share_pages(space: AddressSpace) -> None:
-    """Pages of private memory are copied or taken over when next written to (mm/memory.c: copy_present_ptes())."""
     for vma in space.vmas:
-        private = vma.flags & (VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE
-        if not private or vma.flags & (VM_DONTCOPY | VM_WIPEONFORK):
-            continue
-        for page in space.pages_of(vma.start, vma.end):
-            held = space.ptes[page]
-            if held & PTE_WP and held & PTE_KIND:
-                held &= ~PTE_WRITABLE
-            if held & (PTE_KIND | PTE_ZERO) == PTE_ANON:
-                held |= PTE_FORKED
-            space.ptes[page] = held
+        _share(space, vma)
+
+
+def _share(space: AddressSpace, vma: Vma) -> None:
+    """Pages of private memory are copied or taken over when next written to (mm/memory.c: copy_present_ptes())."""
+    private = vma.flags & (VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE
+    if not private or vma.flags & (VM_DONTCOPY | VM_WIPEONFORK):
+        return
+    for page in space.pages_of(vma.start, vma.end):
+        held = space.ptes[page]
+        if held & PTE_WP and held & PTE_KIND:
+            held &= ~PTE_WRITABLE
+        if held & (PTE_KIND | PTE_ZERO) == PTE_ANON:
+            held |= PTE_FORKED
+        space.ptes[page] = held

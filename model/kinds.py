@@ -94,6 +94,7 @@ def _iouring(space: AddressSpace, vma: Vma) -> int:
     vma.flags |= VM_DONTEXPAND
     if vma.pgoff << PAGE_SHIFT & _PARTS == _SQES and _pages(vma) < vma.file.pages:
         raise SyscallError(EFAULT)  # mm/memory.c: vm_insert_pages(): more pages than are mapped
+    space.allocate(EFAULT)  # mm/memory.c: insert_pages(): no page table
     vma.flags |= VM_MIXEDMAP
     return min(_pages(vma), vma.file.pages)
 

@@ -36,6 +36,7 @@ from abi.consts import (
     MADV_WIPEONFORK,
     PAGE,
     PAGE_SHIFT,
+    PMD_SIZE,
     UFFD_EVENT_REMOVE,
     WORD,
 )
@@ -199,6 +200,8 @@ def _advise(space: AddressSpace, row: Advised, vma: Vma, start: int, end: int) -
     if changed == flags:
         return vma.end
     try:
+        if row.add & VM_MERGEABLE:
+            space.allocate()  # mm/ksm.c: __ksm_enter()
         return space.modify(vma, start, end, changed, vma.uffd).end
     except SyscallError as error:
         if error.errno != ENOMEM:
@@ -296,10 +299,12 @@ def _guard_install(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """Pages go, markers come (mm/madvise.c: madvise_guard_install())."""
     if vma.file and GUARD_FILE not in space.changes:
         raise SyscallError(EINVAL)  # madvise(2): guard regions in anonymous memory only
-    if vma.anonymous or GUARD_ANON_VMA_ONLY_ANONYMOUS not in space.changes:
-        prepare_anon_vma(space, vma)
     if GUARD_FLAG in space.changes:
         vma.flags |= VM_MAYBE_GUARD
+    space.allocate()
+    if vma.anonymous or GUARD_ANON_VMA_ONLY_ANONYMOUS not in space.changes:
+        prepare_anon_vma(space, vma)
+    _allocate_for_guards(space, vma, start, end)
     space.zap(vma, start, end)
     marked = [page for page in space.pages_of(start, end) if space.ptes[page] == PTE_WP]
     if marked and GUARD_INSTALL_LOOPS in space.changes:
@@ -309,6 +314,24 @@ def _guard_install(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
         # so that it begins again for ever; the executor ends it
         raise SyscallError(ETIME)
     space.ptes.update(dict.fromkeys(range(start >> PAGE_SHIFT, end >> PAGE_SHIFT), PTE_GUARD))
+
+
+def _allocate_for_guards(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Page tables come as markers do, from the beginning on; pages go as soon as one is met, all of them
+    (mm/madvise.c: madvise_guard_install()).
+
+    Raises:
+        SyscallError: as `AddressSpace.allocate`. There are markers as far as there were page tables.
+    """
+    at = start
+    while space.failing and at < end:
+        if space.fails():
+            if any(space.ptes[page] & PTE_KIND != PTE_GUARD for page in space.pages_of(start, at)):
+                space.zap(vma, start, end)
+            pages = range(start >> PAGE_SHIFT, at >> PAGE_SHIFT)
+            space.ptes.update(dict.fromkeys(pages, PTE_GUARD))
+            raise SyscallError(ENOMEM)  # madvise(2): no memory for a page table
+        at = at + PMD_SIZE & -PMD_SIZE
 
 
 def _guard_remove(space: AddressSpace, vma: Vma, start: int, end: int) -> None:

@@ -1,6 +1,6 @@
 """mbind(2) (mm/mempolicy.c)."""
 
-from errno import EFAULT, EINVAL, EIO, ENOSYS, EPERM
+from errno import EFAULT, EINVAL, EIO, ENOMEM, ENOSYS, EPERM
 from typing import Final
 
 from abi.calls import Mbind, signed32
@@ -67,6 +67,7 @@ def mbind(space: AddressSpace, call: Mbind) -> int:
     if not length:
         return 0
     policy = _policy(mode, mode_flags, call.nodes, environment.nodes)
+    space.allocate()
     if mode == MPOL_DEFAULT:
         flags &= ~MPOL_MF_STRICT
     start, end = call.addr, call.addr + length
@@ -75,7 +76,13 @@ def mbind(space: AddressSpace, call: Mbind) -> int:
         if vma.policy != policy and space.lookup(vma.start) is vma:
             like = vma.copy()
             like.policy = policy
-            space.become(vma, max(start, vma.start), min(end, vma.end), like)
+            part, old = (max(start, vma.start), min(end, vma.end)), vma.policy
+            became = space.become(vma, *part, like)
+            if space.fails():
+                if (became.start, became.end) == part:
+                    became.policy = old
+                # mm/mempolicy.c: vma_replace_policy(): no memory for its policy; what was cut stays cut
+                raise SyscallError(ENOMEM)
     if failed and flags & MPOL_MF_STRICT:
         # mbind(2): pages could not be moved; the policy is set
         raise SyscallError(EIO)

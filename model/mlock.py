@@ -1,6 +1,6 @@
 """mlock(2), mlock2(2), munlock(2), mlockall(2), munlockall(2) (mm/mlock.c)."""
 
-from errno import EINVAL, ENOMEM, EPERM
+from errno import EAGAIN, EINVAL, ENOMEM, EPERM
 
 from abi.calls import Mlock, Mlock2, Mlockall, Munlock, Munlockall, signed32
 from abi.consts import (
@@ -85,7 +85,7 @@ def _lock(space: AddressSpace, addr: int, length: int, flags: int) -> int:
     that cannot be faulted in is both (mm/mlock.c: do_mlock()).
 
     Raises:
-        SyscallError: EPERM, ENOMEM, EINVAL.
+        SyscallError: EPERM, ENOMEM, EINVAL, EAGAIN.
     """
     if not space.can_lock():
         raise SyscallError(EPERM)  # mlock(2): RLIMIT_MEMLOCK is 0
@@ -96,7 +96,11 @@ def _lock(space: AddressSpace, addr: int, length: int, flags: int) -> int:
         if locked > limit and locked - _locked_already(space, start, length) > limit:
             raise SyscallError(ENOMEM)  # mlock(2): beyond RLIMIT_MEMLOCK
     _apply(space, start, length, flags)
-    if length and not populate_locked(space, start, start + length):
+    try:
+        populated = not length or populate_locked(space, start, start + length)
+    except SyscallError:
+        raise SyscallError(EAGAIN) from None  # mlock(2): no memory for a page; all is locked
+    if not populated:
         # mlock(2): a page without access, beyond the file, guarded or missing; all is locked
         raise SyscallError(ENOMEM)
     return 0

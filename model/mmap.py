@@ -9,6 +9,7 @@ from errno import (
     EINVAL,
     ENODEV,
     ENOMEM,
+    ENOSPC,
     EOPNOTSUPP,
     EOVERFLOW,
     EPERM,
@@ -128,6 +129,8 @@ def mmap(space: AddressSpace, call: Mmap) -> int:
     elif flags & MAP_HUGETLB:
         size = hugetlb.size_of(space, flags)
         length = hugetlb.round_up(length, size)
+        space.allocate(ENOSPC)  # fs/hugetlbfs/inode.c: hugetlb_file_setup()
+        space.allocate()
         file = hugetlb.new_file(length, size)
     if not length:
         # mmap(2): the length is 0, or wraps when it is rounded up to huge pages
@@ -304,6 +307,8 @@ def _map_region(
     locked = space.locked_vm
     if high:
         space.drop(low, high)
+    if file and file.late:
+        space.allocate()  # mm/vma.c: __mmap_new_vma(): before the file is asked
     stacked = False
     if file:
         if file.below:
@@ -315,6 +320,7 @@ def _map_region(
             vm_flags = kernel_flags(file, vm_flags, pages, pgoff)
     anonymous = file is None or file.zero
     if vm_flags & VM_SHARED and anonymous:
+        space.allocate(ENOSPC)  # mm/shmem.c: __shmem_get_inode()
         file = space.new_shmem_file(length)
         anonymous = False
     vma = Vma(addr, end, vm_flags, file, pgoff, anonymous=anonymous)
@@ -330,6 +336,8 @@ def _map_region(
     mapped = None if stacked else space.merge_new(addr, end, vma)
     if mapped is None:
         vma.flags = mergeable_flags(space, vma.flags)
+        space.allocate()  # mm/vma.c: __mmap_new_vma(): the hole remains
+        space.name_inode(vma)
         space.insert(vma)
         mapped = vma
     space.total_vm += pages

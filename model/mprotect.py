@@ -16,7 +16,7 @@ from abi.consts import (
     WORD,
 )
 from model.errors import SyscallError
-from model.fault import populate_vma
+from model.fault import populate
 from model.flags import (
     VM_ACCESS,
     VM_ACCOUNT,
@@ -137,7 +137,7 @@ def _protect_vma(space: AddressSpace, vma: Vma, start: int, end: int, flags: int
     if space.write_protected:
         _make_writable(space, vma, start, end)
     if flags & VM_WRITE and old & (VM_LOCKED | VM_WRITE | VM_SHARED) == VM_LOCKED:
-        populate_vma(space, vma, start, end)
+        populate(space, start, end)
     return vma.end
 
 

@@ -373,6 +373,10 @@ def _move_vma(
     if vma.flags & VM_ACCOUNT:
         space.charge(charge >> PAGE_SHIFT)
     new, vma = _copy_vma(space, vma, addr, new_len, new_addr, keep_source=dontunmap)
+    if space.fails():
+        _account(space, new.flags, new_len)
+        _unmap_source(space, new, new_addr, new_len)
+        raise SyscallError(ENOMEM)  # mm/mremap.c: copy_vma_and_data(): no page table there
     forgets = new.uffd not in (0, EVENT_UFFD)
     space.move_ptes(addr, addr + old_len, new_addr, unprotect=forgets)
     if space.tables is not None:
@@ -422,6 +426,7 @@ def _copy_vma(
             new_addr, new_addr + new_len, like, not_with=vma if alone else None, copied_from=vma
         )
     if merged is None:
+        space.allocate()
         space.insert(like)
         return like, vma
     if merged.start <= vma.start < merged.end:
@@ -464,9 +469,13 @@ def _leave_empty(space: AddressSpace, vma: Vma, new: Vma, start: int, end: int) 
 
 
 def _unmap_source(space: AddressSpace, vma: Vma, addr: int, length: int) -> None:
-    """Unmap what was moved. If that fails, the source stays and is charged for no more
+    """Unmap what was moved. If that fails, all of the source's VMA stays and is charged for no more
     (mm/mremap.c: unmap_source_vma())."""
+    accounted, start, end = vma.flags & VM_ACCOUNT, vma.start, vma.end
+    vma.flags &= ~VM_ACCOUNT
     try:
         do_munmap(space, addr, length)
     except SyscallError:
-        vma.flags &= ~VM_ACCOUNT
+        return
+    for rest in space.between(start, end):
+        rest.flags |= accounted

@@ -65,6 +65,8 @@ def _set_memory_merge(space: AddressSpace, enable: int, reserved: int) -> None:
         raise SyscallError(EINVAL)  # PR_SET_MEMORY_MERGE(2const): a further argument is not 0
     if bool(enable) == space.merge_any:
         return
+    if enable:
+        space.allocate()  # mm/ksm.c: __ksm_enter()
     space.merge_any = bool(enable)
     for vma in space.vmas:
         if not enable:

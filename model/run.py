@@ -6,6 +6,7 @@ from typing import Any, Final
 from abi.calls import (
     Brk,
     Call,
+    Fail,
     Fill,
     Fork,
     Ftruncate,
@@ -42,6 +43,7 @@ from abi.environment import Environment, InitialVma, Object
 from abi.trace import (
     COUNT,
     EVENT,
+    FAILED,
     FIRST_NEW_IDENT,
     PERM_SHARED,
     RECORD,
@@ -56,6 +58,7 @@ from abi.trace import (
 )
 from model.brk import brk
 from model.errors import SyscallError
+from model.fail import fail
 from model.fault import touch
 from model.filler import fill
 from model.flags import CODES, VM_ACCESS, VM_MAYACCESS, VM_MAYSHARE, VM_SHARED
@@ -123,6 +126,7 @@ SEMANTICS: Final[dict[type[Call], Callable[[AddressSpace, Any], int]]] = {
     Shmat: shmat,
     Shmdt: shmdt,
     Fill: fill,
+    Fail: fail,
 }
 
 #: File systems whose files are placed by thp_get_unmapped_area(), those that know MAP_SYNC (fs/*/file.c), and those
@@ -183,13 +187,15 @@ class Run:
         #: Places of the last step's header in the parts and of what follows its pages, and the header's fields.
         self._last: tuple[int, int, tuple[int, int, int, int, int]] | None = None
 
-    def step(self, call: Call) -> int:
-        """Do one call; its raw result.
+    def step(self, call: Call, failing: int | None = None) -> int:
+        """Do one call; its raw result. failing: an allocation of it was made to fail, and that is felt where the model
+        allocates for so many times, counted from 1; 0: nowhere (`space.failing` is 0 if it was felt).
 
         Raises:
             Unmodelled: the call leaves the domain of the model.
         """
         space, parts = self.space, self._parts
+        space.failing = failing or 0
         try:
             value = SEMANTICS[type(call)](space, call)
         except SyscallError as error:
@@ -204,10 +210,11 @@ class Run:
             self._layout = layout
             count = len(layout) // RECORD.size
             parts.append(layout)
-        size = data = sections = 0
+        size = data = 0
+        sections = 0 if failing is None else FAILED
         if self._full:
             size, data = space.total_vm, data_and_stack(space)
-            sections = SECTION_COUNTERS | SECTION_PAGES
+            sections |= SECTION_COUNTERS | SECTION_PAGES
             if not space.filled:
                 sections |= SECTION_FLAGS
                 parts.append(flags_section(space))

@@ -22,6 +22,8 @@ def set_vma_name(space: AddressSpace, call: SetVmaName) -> int:
     if "ANON_VMA_NAME" not in space.environment.config:
         # PR_SET_VMA(2const): a kernel without CONFIG_ANON_VMA_NAME
         raise SyscallError(EINVAL)
+    if call.name:
+        space.allocate()
     if call.name in _BAD:
         raise SyscallError(
             EINVAL
@@ -47,8 +49,10 @@ def executor_name(name: int) -> int:
 
 def _name(space: AddressSpace, vma: Vma, start: int, end: int, label: int) -> int:
     """Name one VMA's part; where to go on."""
-    if vma.file and not vma.file.unnamed:
-        raise SyscallError(EBADF)  # PR_SET_VMA(2const): a file has a name of its own
+    if vma.file and not vma.is_shmem:
+        # PR_SET_VMA(2const): a file has a name of its own; one that was unlinked, as all of the
+        # executor's are, is as good as anonymous on tmpfs (mm/shmem.c: shmem_mmap_prepare())
+        raise SyscallError(EBADF)
     if vma.label == label:
         return vma.end
     like = vma.copy()

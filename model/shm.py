@@ -52,6 +52,7 @@ def shmat(space: AddressSpace, call: Shmat) -> int:
     if flags & SHM_EXEC:
         prot |= PROT_EXEC
     length = inode.pages << PAGE_SHIFT
+    space.allocate()
     if addr and not flags & SHM_REMAP:
         if addr + length > WORD:
             raise SyscallError(EINVAL)  # ipc/shm.c: do_shmat(): the range wraps

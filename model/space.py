@@ -89,6 +89,7 @@ class AddressSpace:
     object that the program creates.
     events: what EVENT_UFFD reported of the call that runs (`abi.trace.EVENT`). child: what the child of a fork reports:
     records, VmFlags, and the rest.
+    failing: at which allocation from here on an injected failure is felt, 0 for none.
     write_protected: a userfaultfd has write-protected pages.
     own_dropped: pages of the executor's own were dropped; which it has used since then is not known.
     fillers: how many mappings the VMA with VM_FILLER stands for; filled: there was one, once.
@@ -108,6 +109,7 @@ class AddressSpace:
         "def_flags",
         "environment",
         "events",
+        "failing",
         "files",
         "filled",
         "fillers",
@@ -140,6 +142,7 @@ class AddressSpace:
         self.clock = 0
         self.events: list[tuple[int, int, int, int, int]] = []
         self.child: tuple[bytes, bytes, bytes] | None = None
+        self.failing = 0
         self.files: dict[int, File] = {}
         self.segments: tuple[Inode, ...] = ()
         self.uffds: frozenset[int] = frozenset()
@@ -177,6 +180,7 @@ class AddressSpace:
         new.clock = self.clock
         new.events = self.events.copy()
         new.child = self.child
+        new.failing = self.failing
         new.files = self.files
         new.segments = self.segments
         new.uffds = self.uffds
@@ -259,10 +263,9 @@ class AddressSpace:
         return token
 
     def new_shmem_file(self, length: int) -> File:
-        """The object behind shared anonymous memory of `length` bytes (mm/shmem.c: shmem_zero_setup())."""
-        inode = Inode(self.next_ident, length >> PAGE_SHIFT, shmem=True, max_bytes=(1 << 63) - 1)
-        self.next_ident += 1
-        return File(inode, unnamed=True)
+        """The object behind shared anonymous memory of `length` bytes, which gets its ident when it is mapped
+        (mm/shmem.c: shmem_zero_setup())."""
+        return File(Inode(-1, length >> PAGE_SHIFT, shmem=True, max_bytes=(1 << 63) - 1))
 
     def name_inode(self, vma: Vma) -> None:
         """An object that the program makes gets its ident when it is mapped first."""
@@ -310,6 +313,22 @@ class AddressSpace:
         """Locking is not forbidden altogether (mm/mlock.c: can_do_mlock())."""
         return bool(self.limits[RLIMIT_MEMLOCK]) or "IPC_LOCK" in self.environment.capabilities
 
+    def fails(self) -> bool:
+        """The kernel allocates memory here, and a failure that was injected is felt."""
+        if not self.failing:
+            return False
+        self.failing -= 1
+        return not self.failing
+
+    def allocate(self, errno: int = ENOMEM) -> None:
+        """The kernel allocates memory here, and fails without it.
+
+        Raises:
+            SyscallError: `errno`, a failure was injected.
+        """
+        if self.fails():
+            raise SyscallError(errno)  # fail: an allocation that was made to fail
+
     def may_split(self) -> None:
         """A split may add a mapping.
 
@@ -343,7 +362,7 @@ class AddressSpace:
         """Cut a VMA at `addr`, which lies inside it: it keeps the lower part (mm/vma.c: __split_vma()).
 
         Raises:
-            SyscallError: EINVAL inside a huge page, or of what cannot be cut.
+            SyscallError: EINVAL inside a huge page, or of what cannot be cut; as `allocate`.
         """
         lower = self.vmas[index]
         if is_whole(lower):
@@ -351,6 +370,7 @@ class AddressSpace:
         if lower.flags & VM_HUGETLB and lower.file and addr & lower.file.inode.huge - 1:
             raise SyscallError(EINVAL)  # mm/hugetlb.c: hugetlb_vm_op_split(): inside a huge page
         refuse_filler(lower)
+        self.allocate()
         upper = lower.copy()
         upper.pgoff += addr - lower.start >> PAGE_SHIFT
         upper.start = addr
@@ -405,7 +425,9 @@ class AddressSpace:
                 raise SyscallError(EPERM)
             if vma.end > end:
                 self.split(high, end)
+            self.allocate()
             if vma.uffd == EVENT_UFFD and notify:
+                self.allocate()
                 notify = False
                 self.events.append((UFFD_EVENT_UNMAP, vma.uffd, start, end, 0))
             high += 1
@@ -447,7 +469,8 @@ class AddressSpace:
         """The neighbour that a new range [start, end) with the attributes of `like` becomes part of, if any.
 
         `like.pgoff` is the page offset at `start`, `like.anon_vma` what a copied range brings along. Nothing is mapped
-        in the range (mm/vma.c: vma_merge_new_range()). `not_with` is left out as a neighbour.
+        in the range (mm/vma.c: vma_merge_new_range()). `not_with` is left out as a neighbour. Without the memory that a
+        merge takes, there is none.
         """
         if like.flags & VM_SPECIAL:
             return None
@@ -474,6 +497,8 @@ class AddressSpace:
                 right = False  # each may merge with the new range, but not with one another
             elif not _is_removable(above):
                 right = False
+        if (left or right) and self.fails():
+            return None
         sticky = like.flags & VM_STICKY
         if left:
             assert below is not None
@@ -506,28 +531,32 @@ class AddressSpace:
             return False
         if not self._merges_after(below, new, new.pgoff, new.anon_vma):
             return False
+        self.allocate()
         below.end = new.end
         below.record = None
         return True
 
-    def modify(self, vma: Vma, start: int, end: int, flags: int, uffd: int) -> Vma:
+    def modify(
+        self, vma: Vma, start: int, end: int, flags: int, uffd: int, *, or_not: bool = False
+    ) -> Vma:
         """Give [start, end) of `vma` other flags or another userfaultfd: merge it with neighbours that then equal it,
         else cut it out (mm/vma.c: vma_modify(), vma_merge_existing_range()).
 
-        The VMA returned covers at least the range and has the new attributes.
+        The VMA returned covers at least the range and has the new attributes. or_not: without the memory that a merge
+        takes, there is none.
 
         Raises:
-            SyscallError: ENOMEM at the mapping limit; a first cut stays.
+            SyscallError: ENOMEM at the mapping limit; a first cut stays. As `allocate`.
         """
         like = vma.copy()
         like.flags = flags
         like.uffd = uffd
-        return self.become(vma, start, end, like)
+        return self.become(vma, start, end, like, or_not=or_not)
 
-    def become(self, vma: Vma, start: int, end: int, like: Vma) -> Vma:
+    def become(self, vma: Vma, start: int, end: int, like: Vma, *, or_not: bool = False) -> Vma:
         """Give [start, end) of `vma` the flags, the userfaultfd, the policy and the label of `like`; as `modify`."""
         refuse_filler(vma)
-        merged = self._merge_existing(vma, start, end, like)
+        merged = self._merge_existing(vma, start, end, like, or_not)
         if merged is None:
             merged = self.cut_out(vma, start, end)
             merged.flags = like.flags
@@ -537,7 +566,9 @@ class AddressSpace:
         merged.record = None
         return merged
 
-    def _merge_existing(self, vma: Vma, start: int, end: int, like: Vma) -> Vma | None:
+    def _merge_existing(
+        self, vma: Vma, start: int, end: int, like: Vma, or_not: bool
+    ) -> Vma | None:
         left_side = start == vma.start
         right_side = end == vma.end
         if like.flags & VM_SPECIAL or not (left_side or right_side):
@@ -567,6 +598,10 @@ class AddressSpace:
             and below.anon_vma != above.anon_vma
         ):
             above = None  # each may merge with the range, but not with one another
+        if (below or above) and self.fails():
+            if or_not:
+                return None
+            raise SyscallError(ENOMEM)  # mm/vma.c: vma_modify(): a merge without the memory for it
         if below and above:
             below.flags |= above.flags & VM_STICKY
             below.anon_vma = below.anon_vma or above.anon_vma or vma.anon_vma

@@ -1,7 +1,7 @@
 """UFFDIO_REGISTER, UFFDIO_UNREGISTER and UFFDIO_WRITEPROTECT of userfaultfds with UFFD_FEATURE_SIGBUS, one of which
 reports events (mm/userfaultfd.c)."""
 
-from errno import EBADF, EBUSY, EINVAL, ENOENT, ENOTTY, EOPNOTSUPP, EPERM
+from errno import EBADF, EBUSY, EINVAL, ENOENT, ENOMEM, ENOTTY, EOPNOTSUPP, EPERM
 from typing import Final
 
 from abi.calls import UffdRegister, UffdUnregister, UffdWriteprotect
@@ -123,7 +123,9 @@ def uffd_unregister(space: AddressSpace, call: UffdUnregister) -> int:
             if vma.flags & VM_UFFD_WP:
                 # Of a huge page all of it, even if the range then cannot be cut inside it.
                 space.unprotect(start, stop + _huge(vma) & ~_huge(vma))
-            vma = space.modify(vma, start, stop, vma.flags & ~VM_UFFD, 0)
+            # mm/userfaultfd.c: userfaultfd_clear_vma()
+            whole = (start, stop) == (vma.start, vma.end)
+            vma = space.modify(vma, start, stop, vma.flags & ~VM_UFFD, 0, or_not=whole)
         start = vma.end
     return 0
 
@@ -165,15 +167,27 @@ def uffd_writeprotect(space: AddressSpace, call: UffdWriteprotect) -> int:
 
 
 def _protect(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
-    """Write-protect pages, but no guards (mm/mprotect.c: change_pte_range())."""
+    """Write-protect pages, but no guards (mm/mprotect.c: change_pte_range()). Markers take page tables.
+
+    Raises:
+        SyscallError: as `AddressSpace.allocate`; what is below the missing page table is protected.
+    """
     ptes = space.ptes
     space.write_protected = True
+    marks = not vma.anonymous or vma.uffd == EVENT_UFFD
+    at, missing = start, False
+    while marks and space.failing and at < end and not missing:
+        if space.fails():
+            missing, end = True, at
+        at = at + PMD_SIZE & -PMD_SIZE
     for page in space.pages_of(start, end):
         if ptes[page] & PTE_KIND != PTE_GUARD:
             ptes[page] = ptes[page] & ~PTE_WRITABLE | PTE_WP
-    if not vma.anonymous or vma.uffd == EVENT_UFFD:
+    if marks:
         for page in range(start >> PAGE_SHIFT, end >> PAGE_SHIFT):
             ptes.setdefault(page, PTE_WP)
+    if missing:
+        raise SyscallError(ENOMEM)  # mm/mprotect.c: change_pmd_prepare()
 
 
 def _descriptor(space: AddressSpace, fd: int) -> int:

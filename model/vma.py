@@ -135,7 +135,6 @@ class File:
     kernel: it is a file of the kernel's ("proc", "sysfs"), each mapped in its own way. below: the file that is
     mapped in its place, which is how overlayfs maps.
     late: its file system knows mmap, not mmap_prepare, so that KSM's flag comes after a merge is looked for.
-    unnamed: it is the object of shared anonymous memory, which can be given a name.
     kind: what is special of it, if it is; pages: the size of what can be mapped of it then.
     """
 
@@ -154,7 +153,6 @@ class File:
         "regular",
         "sync",
         "thp_area",
-        "unnamed",
         "writable",
         "zero",
     )
@@ -176,7 +174,6 @@ class File:
         mappable: bool = True,
         regular: bool = True,
         late: bool = False,
-        unnamed: bool = False,
         kind: "Kind | None" = None,
         pages: int = 0,
     ) -> None:
@@ -196,7 +193,6 @@ class File:
         self.mappable = mappable
         self.regular = regular
         self.late = late
-        self.unnamed = unnamed
 
 
 #: A memory policy: its mode, its flags, its nodes, and the nodes as they were asked for where the flags keep them
@@ -310,8 +306,6 @@ class Vma:
             perms |= PERM_SHARED
         if file:
             name = NAME_FILE if self.name is None else self.name
-            if self.label:
-                name = NAME_ANON
             offset = self.pgoff << PAGE_SHIFT & WORD
             record = RECORD.pack(self.start, self.end, offset, file.inode.ident, perms, name)
         else:

@@ -136,7 +136,7 @@ class Drawing:
     ) -> None:
         self.environment = environment
         self.run: Run = Model(environment, profile).start()
-        for line in _lines(picture):
+        for line in lines(picture):
             results = self.do(line)
             assert all(r.startswith(("0", "W", "ok")) for r in results), (line, results)
         assert self.picture == normal(picture), "calls cannot make this picture"
@@ -248,7 +248,7 @@ def _file_letter(run: Run, vma: Vma) -> str:
     return letters[2] if access == VM_READ and shared else "?"
 
 
-def _lines(picture: str) -> Iterator[str]:
+def lines(picture: str) -> Iterator[str]:
     """Calls that make the picture, run by run."""
     page = 0
     for letter, group in groupby(picture.replace(" ", "")):

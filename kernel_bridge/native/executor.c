@@ -19,6 +19,7 @@
 #include "child.h"
 #include "events.h"
 #include "filler.h"
+#include "inject.h"
 #include "observe.h"
 #include "special.h"
 
@@ -30,8 +31,6 @@
 	       (1ULL << (SIGFPE - 1)) | (1ULL << (SIGTRAP - 1)))
 /* What the processor's instruction looks like as a word. */
 #define SYSCALL 0x050f
-/* A call that takes longer does not end. */
-#define ENDLESS_US 20000
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #endif
@@ -174,7 +173,7 @@ static s64 touch(u64 addr, u64 pages, u64 access, const struct abi_record *r, u6
 		pages = ABI_TOUCH_PAGES;
 	addr &= -ABI_PAGE;
 	if (CTL(PROTECTED))
-		interrupt_every(ENDLESS_US);
+		interrupt_every(CTL(ENDLESS_US));
 	for (u64 i = 0; i < pages; i++, addr += ABI_PAGE) {
 		if (access & 1)
 			got = touch_write(addr, record_at(r, count, addr));
@@ -268,6 +267,7 @@ static s64 run_call(u64 opcode, const u64 *a, const struct abi_record *r, u64 co
 	case OP_mincore:
 		return mincore(a[0], a[1], r, count);
 	case OP_set_vma_name:
+		CTL(NAMED) = 1;
 		return set_vma_name(a[0], a[1], a[2]);
 	case OP_process_madvise:
 		if ((u32)a[2] == MADV_REMOVE)
@@ -281,6 +281,8 @@ static s64 run_call(u64 opcode, const u64 *a, const struct abi_record *r, u64 co
 		return sys(mbind, a[0], a[1], a[2], &a[3], 65, a[4]);
 	case OP_fork:
 		return child_fork();
+	case OP_fail:
+		return inject_next(a[0]);
 	case OP_shmat:
 		return sys(shmat, special_segment(a[0]), a[1], a[2]);
 	case OP_prctl:
@@ -291,7 +293,7 @@ static s64 run_call(u64 opcode, const u64 *a, const struct abi_record *r, u64 co
 			CTL(CHANGED) = ~0ULL;
 		if ((u32)a[2] != MADV_GUARD_INSTALL)
 			break;
-		interrupt_every(ENDLESS_US);
+		interrupt_every(CTL(ENDLESS_US));
 		ret = sys(madvise, a[0], a[1], a[2]);
 		interrupt_every(0);
 		return ret;
@@ -606,6 +608,25 @@ static int wants_reader(const u64 *w, u64 n)
 	return 0;
 }
 
+/* As run_call(); where an allocation was to fail, *failed says whether one did. */
+static s64 run_failing(u64 opcode, const u64 *a, const struct abi_record *r, u64 count, int *failed)
+{
+	int one_call = opcode != OP_touch && opcode != OP_mincore && opcode != OP_fill &&
+		       opcode != OP_process_madvise;
+	s64 ret;
+
+	*failed = 0;
+	if (!CTL(FAIL_NTH) || opcode == OP_fail)
+		return run_call(opcode, a, r, count);
+	if (one_call)
+		inject_arm();
+	ret = run_call(opcode, a, r, count);
+	if (one_call)
+		*failed = inject_disarm();
+	CTL(FAIL_NTH) = 0;
+	return ret;
+}
+
 /* Run the program at w, n calls; its trace goes to out, up to end. Returns the word after it. */
 static const u64 *run_program(const u64 *w, u64 n, u8 *out, const u8 *end,
 			      struct abi_result *result)
@@ -617,6 +638,8 @@ static const u64 *run_program(const u64 *w, u64 n, u8 *out, const u8 *end,
 	CTL(SAW_LOCKED) = 0;
 	CTL(ARMED) = 0;
 	CTL(PROTECTED) = 0;
+	CTL(FAIL_NTH) = 0;
+	CTL(NAMED) = 0;
 	if (wants_reader(w, n))
 		events_start();
 	for (u64 i = 0; i < n; i++) {
@@ -624,6 +647,7 @@ static const u64 *run_program(const u64 *w, u64 n, u8 *out, const u8 *end,
 		struct abi_record *records = (struct abi_record *)(step + 1);
 		u64 opcode = *w;
 		s64 count, err;
+		int failed;
 		u8 *to;
 
 		if (opcode >= ABI_NR_CALLS)
@@ -639,13 +663,14 @@ static const u64 *run_program(const u64 *w, u64 n, u8 *out, const u8 *end,
 		CTL(EVENTS) = 0;
 		CTL(CHILD) = 0;
 		CTL(PHASE) = ABI_PHASE_CALL;
-		step->value = run_call(opcode, w - calls[opcode].arity, prev, prev_count);
+		step->value = run_failing(opcode, w - calls[opcode].arity, prev, prev_count,
+					  &failed);
 		CTL(PHASE) = ABI_PHASE_LAYOUT;
 		if (CTL(ARMED))
 			events_drain();
-		/* The break and a name rename what stays where it is. */
+		/* The break renames what stays where it is; names go where they like. */
 		count = layout_read(records, (end - (u8 *)records) / sizeof(*records), prev,
-				    opcode == OP_brk || opcode == OP_set_vma_name ? 0 : prev_count,
+				    opcode == OP_brk || CTL(NAMED) ? 0 : prev_count,
 				    i + 1 == n);
 		if (count == -ENOSPC) {
 			result->status = ABI_RESULT_TOO_LARGE;
@@ -655,7 +680,7 @@ static const u64 *run_program(const u64 *w, u64 n, u8 *out, const u8 *end,
 			fail(START_LAYOUT, count);
 		if (!shared_intact(records, count))
 			fail(START_REPLACED, 0);
-		step->sections = 0;
+		step->sections = failed ? ABI_FAILED : 0;
 		step->size = step->data = 0;
 		to = (u8 *)(records + count);
 		if ((u64)count == prev_count && same_records(records, prev, count)) {

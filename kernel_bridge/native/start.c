@@ -10,6 +10,7 @@
 #include <asm/signal.h>
 
 #include "events.h"
+#include "inject.h"
 #include "observe.h"
 #include "special.h"
 
@@ -178,6 +179,7 @@ static void open_descriptors(void)
 
 	if (err)
 		fail(START_PROC, err);
+	inject_open();
 	CTL(UFFD0) = -open_uffd(ABI_FD_OF_UFFD0, 0);
 	CTL(UFFD1) = -open_uffd(ABI_FD_OF_UFFD1, 0);
 	CTL(UFFD2) = -open_uffd(ABI_FD_OF_UFFD2, UFFD2_FEATURES | UFFD_FEATURE_EVENT_FORK);

@@ -91,7 +91,7 @@ def family(pid: int) -> set[int]:
     return set(workers).union(*(children_of(worker) for worker in workers))
 
 
-def wait_until(condition: Any, seconds: float = 20.0) -> Any:
+def wait_until(condition: Any, seconds: float = 90.0) -> Any:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         value = condition()

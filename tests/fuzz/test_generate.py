@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 import pytest
 
-from abi.calls import CALLS, Call, Madvise, Mmap, Mprotect, Mremap, Program, UffdRegister
+from abi.calls import CALLS, Call, Fail, Madvise, Mmap, Mprotect, Mremap, Program, UffdRegister
 from abi.consts import (
     FD_NAMES,
     MADV_NAMES,
@@ -27,6 +28,7 @@ from fuzz.statistics import Statistics
 from model.errors import Unmodelled
 from model.profile import PROFILES
 from model.run import Model
+from tests.environments import ENVIRONMENT
 
 NewRun = Callable[[], Any]
 Objects = tuple[Object, ...]
@@ -91,7 +93,7 @@ def test_nothing_harmful_is_made(programs: list[Program]) -> None:
 
 def test_every_value_with_a_name_is_used(programs: list[Program]) -> None:
     calls = _calls(programs)
-    assert {type(call) for call in calls} == set(CALLS)
+    assert {type(call) for call in calls} == set(CALLS) - {Fail}
     maps = [call for call in calls if isinstance(call, Mmap)]
     assert {call.flags & MAP_TYPE for call in maps} >= set(MAP_TYPE_NAMES.values())
     unused = {name for name, bit in MAP_NAMES.items() if not any(c.flags & bit for c in maps)}
@@ -103,6 +105,17 @@ def test_every_value_with_a_name_is_used(programs: list[Program]) -> None:
     assert advice - set(MADV_NAMES.values()), "unknown advice too"
     assert {c.flags & 7 for c in calls if isinstance(c, Mremap)} == set(range(8))
     assert {c.mode for c in calls if isinstance(c, UffdRegister)} >= {1, 2, 3, 4}
+
+
+def test_allocations_fail_where_they_can(geometry: Geometry, objects: Objects) -> None:
+    able = replace(ENVIRONMENT, config=frozenset(("FAULT_INJECTION",)))
+    model, rng = Model(able, PROFILES["6.18"]), Random(1)
+    calls = [
+        call for _ in range(200) for call in generate(rng, model.start(), geometry, objects, 8)
+    ]
+    share = sum(isinstance(call, Fail) for call in calls) / len(calls)
+    assert 0.1 < share < 0.3
+    assert {call.nth for call in calls if isinstance(call, Fail)} >= set(range(1, 12))
 
 
 def test_wild_arguments_are_a_minority(programs: list[Program], geometry: Geometry) -> None:

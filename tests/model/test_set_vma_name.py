@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from abi.trace import NAME_ANON, unpack_layout
+from abi.trace import NAME_ANON, NAME_FILE, unpack_layout
 from tests.environments import ENVIRONMENT
 from tests.pictures import Drawing, play, scenes
 
@@ -33,8 +33,9 @@ SCENES = {
     ),
     "holes are skipped": ("w.w", "set_vma_name(W+0, 4p, a)", "ENOMEM", "w.w"),
     "a file ends it, and what is before it is named": (
-        "wwpp", "set_vma_name(W+1, 3p, a)", "EBADF", "w|wpp",
+        "wwqq", "set_vma_name(W+1, 3p, a)", "EBADF", "w|wqq",
     ),
+    "unlinked files on tmpfs can be named": ("pppp", "set_vma_name(W+1, 2p, a)", "0", "p|pp|p"),
     "/dev/zero is a file": ("zz", "set_vma_name(W+0, 2p, a)", "EBADF", "zz"),
     "shared anonymous memory can be named": ("ssss", "set_vma_name(W+0, 2p, a)", "0", "ss|ss"),
     "bad names and ranges are EINVAL, no range is none": (
@@ -52,12 +53,12 @@ def test_set_vma_name(before: str, calls: str, results: str, after: str) -> None
     play(before, calls, results, after, NAMING)
 
 
-@pytest.mark.parametrize("picture", ["ww", "ss"])
-def test_the_name_is_shown(picture: str) -> None:
+@pytest.mark.parametrize(("picture", "name"), [("ww", NAME_ANON), ("ss", NAME_FILE)])
+def test_the_name_is_shown_where_there_is_no_object(picture: str, name: int) -> None:
     drawing = Drawing(picture, NAMING)
     drawing.do("set_vma_name(W+0, 2p, a)")
     shown = {m.start: m.name for m in unpack_layout(drawing.space.layout())}
-    assert shown[NAMING.geometry.window] == NAME_ANON
+    assert shown[NAMING.geometry.window] == name
 
 
 def test_a_split_beyond_the_mapping_limit_is_eagain() -> None:
