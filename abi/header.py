@@ -57,7 +57,7 @@ _WIRE_PREFIXES: Final = (
 )  # fmt: skip
 _WIRE_NAMES: Final = (
     "IMAGE_BASE", "SHARED_BASE", "SHARED_SIZE", "MAX_PROGRAMS", "MAX_NEW_IDENTS", "LAST_FIXED_IDENT",
-    "SEGMENTS", "SEGMENT_SIZE",
+    "SEGMENTS", "SEGMENT_SIZE", "KCOV_BASE", "KCOV_WORDS",
 )  # fmt: skip
 _TRACE_PREFIXES: Final = ("PERM_", "NAME_", "SECTION_", "INCONSISTENT_", "PAGE_")
 #: What both sides read in memory: struct, packed form in Python, C type of each member in order.
@@ -104,7 +104,13 @@ _STRUCTS: Final = (
     (
         "abi_result",
         wire.RESULT,
-        (("u32", "offset"), ("u32", "length"), ("u32", "status"), ("u32", "dirty")),
+        (
+            ("u32", "offset"),
+            ("u32", "length"),
+            ("u32", "status"),
+            ("u32", "dirty"),
+            ("u32", "fresh"),
+        ),
     ),
 )
 _CODES: Final = {"s64": "q", "u64": "Q", "u32": "I", "u16": "H"}

@@ -34,7 +34,8 @@ AREAS: Final[dict[str, tuple[int, int]]] = {
     "programs": (0x40000, 0x100000),
     "events": (0x140000, 0x8000),
     "child": (0x148000, 0x18000),
-    "results": (0x160000, SHARED_SIZE - 0x160000),
+    "coverage": (0x160000, 0x4000),
+    "results": (0x164000, SHARED_SIZE - 0x164000),
 }
 
 #: The words of the control page, in order. What the parent writes before a start comes first.
@@ -60,6 +61,7 @@ CONTROL: Final = (
     "uffd0",  # errno that kept userfaultfd 16 from being, 0 if it is there
     "uffd1",
     "uffd2",
+    "kcov",  # 1: it has a descriptor that writes down which blocks of the kernel are reached
     "unfailing",  # errno of opening /proc/self/fail-nth, 0 if allocations can be made to fail
     "blind",  # errno of reading memory without access through /proc/self/mem, 0 if that can be done
     "uffd2_forks",  # 1: it reports forks, which needs CAP_SYS_PTRACE
@@ -171,8 +173,9 @@ START_NAMES: Final = (
     "READER",
 )
 
-#: A result: offset and length of its trace in the results area (bytes), RESULT_* status, DIRTY_* reason.
-RESULT: Final = struct.Struct("<IIII")
+#: A result: offset and length of its trace in the results area (bytes), RESULT_* status, DIRTY_* reason, and how many
+#: blocks of the kernel it reached that none before it did.
+RESULT: Final = struct.Struct("<IIIII")
 RESULT_DONE: Final = 0
 RESULT_TOO_LARGE: Final = 1
 RESULT_IDENTS: Final = 2
@@ -255,7 +258,9 @@ FD_STATM: Final = 6
 FD_STATUS: Final = 7
 FD_SMAPS: Final = 8
 FD_PAGEMAP: Final = 9
-#: /proc/self/fail-nth; its end, and its reader's, of the socket between them.
+#: What writes down which blocks of the kernel are reached; /proc/self/fail-nth; its end, and its reader's, of the
+#: socket between them.
+FD_KCOV: Final = 60
 FD_FAIL: Final = 61
 FD_READER: Final = 62
 FD_READER_END: Final = 63
@@ -266,6 +271,10 @@ EXIT_SIGNAL: Final = 99
 EXIT_START: Final = 100
 
 MAX_PROGRAMS: Final = AREAS["index"][1] // RESULT.size
+
+#: Where that is mapped between programs (bytes), and its size (words): the first is how many follow.
+KCOV_BASE: Final = SHARED_BASE + 2 * SHARED_SIZE
+KCOV_WORDS: Final = 1 << 14
 
 _HEADER: Final = struct.Struct("<Q")
 

@@ -54,6 +54,7 @@ EXECUTOR: Final = Binary(
     "executor",
     (
         "child.c",
+        "coverage.c",
         "events.c",
         "executor.c",
         "filler.c",

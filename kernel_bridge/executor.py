@@ -37,6 +37,8 @@ _LEARNT: Final = (
     *("base_count", "base_size", "base_data", "base_locked", "base_uffd"),
     *("soft_as", "soft_data", "soft_memlock", "soft_stack"),
 )
+#: The fields of `wire.RESULT`.
+_Entry = tuple[int, int, int, int, int]
 #: How often in a row an executor may fail to start.
 _ATTEMPTS: Final = 3
 
@@ -87,12 +89,14 @@ class Observation:
     """What the kernel did: the packed trace (`abi.trace`), whole steps only.
 
     loss: why the trace ends early, None if it does not; dirty: what unmapping everything did not bring back to its
-    initial value, "" if nothing was.
+    initial value, "" if nothing was; fresh: how many blocks of the kernel it reached that no program before it did,
+    where the kernel tells.
     """
 
     data: bytes
     loss: Loss | None = None
     dirty: str = ""
+    fresh: int = 0
 
 
 @dataclass(slots=True)
@@ -349,10 +353,10 @@ class KernelExecutor:
         self._send(batch)
         self._observe(batch, sent, *results)
 
-    def _results(self) -> tuple[list[tuple[int, int, int, int]], bytes]:
+    def _results(self) -> tuple[list[_Entry], bytes]:
         finished = self._memory.get("finished")
         index = self._memory.read("index", 0, finished * wire.RESULT.size)
-        entries: list[tuple[int, int, int, int]] = list(wire.RESULT.iter_unpack(index))
+        entries: list[_Entry] = list(wire.RESULT.iter_unpack(index))
         end = entries[-1][0] + entries[-1][1] if entries else 0
         return entries, self._memory.read("results", 0, end)
 
@@ -360,18 +364,18 @@ class KernelExecutor:
         self,
         batch: _Batch,
         sent: Sequence[tuple[int, bytes]],
-        entries: Sequence[tuple[int, int, int, int]],
+        entries: Sequence[_Entry],
         data: bytes,
     ) -> None:
         """Fill in the observations of the programs that were finished."""
-        for (index, _), (offset, length, status, dirty) in zip(sent, entries, strict=False):
+        for (index, _), (offset, length, status, dirty, fresh) in zip(sent, entries, strict=False):
             loss = None
             if status == wire.RESULT_TOO_LARGE:
                 loss = Loss("too-large", 0, -1, "its trace does not fit in the shared memory")
             elif status == wire.RESULT_IDENTS:
                 loss = Loss("too-large", 0, -1, f"it makes more than {wire.MAX_NEW_IDENTS} objects")
             batch.observations[index] = Observation(
-                data[offset : offset + length], loss, wire.DIRTY_TEXTS[dirty]
+                data[offset : offset + length], loss, wire.DIRTY_TEXTS[dirty], fresh
             )
             self.recycles += dirty != wire.DIRTY_NO
 
@@ -546,7 +550,7 @@ class KernelExecutor:
     def _try_start(self) -> str:
         memory, config = self._memory, self.config
         memory.write("control", bytes(wire.AREAS["control"][1]))
-        descriptors = self._objects.descriptors
+        descriptors = dict(self._objects.descriptors)
         mapped = (*self._objects.described, *self._objects.segments_described)
         words = {
             "reader": _READERS[config.reader],
@@ -555,6 +559,7 @@ class KernelExecutor:
             "protect": int(config.protect),
             "endless_us": int(config.endless_seconds * 1e6),
             "objects": sum(1 << fd for fd in descriptors),
+            "kcov": int(self._objects.kcov is not None),
             "contents": sum({1 << o.ident for o in mapped if o.contents}),
             "resident": sum({1 << o.ident for o in mapped if o.resident}),
             **{f"shm{n}": s.identifier + 1 for n, s in enumerate(self._objects.segments)},
@@ -565,6 +570,8 @@ class KernelExecutor:
         memory.write("baseline", self._baseline)
         memory.write("objects", self._objects.table())
         self._oom_kills = self._count_oom_kills()
+        if self._objects.kcov is not None:
+            descriptors[wire.FD_KCOV] = self._objects.kcov
         self._held.live.append(self.machine.start(memory, descriptors, config.cpu))
         answer = self._process.wait(config.start_seconds)
         if answer:

@@ -364,13 +364,12 @@ class Guest(Remote):
         with contextlib.suppress(FileExistsError):
             self.syscall("mkdirat", -100, _SHM, 0o1777)
         self.syscall("mount", "tmpfs", _SHM, "tmpfs", 0, 0)
+        with contextlib.suppress(OSError):
+            self.syscall("mount", "debugfs", _DEBUG, "debugfs", 0, 0)
         self._let_allocations_fail()
 
     def _let_allocations_fail(self) -> None:
         """Where the kernel has fault injection, any allocation can be made to fail."""
-        if not self.exists("/proc/self/fail-nth"):
-            return
-        self.syscall("mount", "debugfs", _DEBUG, "debugfs", 0, 0)
         for kind, settings in _FAILING.items():
             for name, value in settings.items():
                 with contextlib.suppress(FileNotFoundError):

@@ -64,6 +64,11 @@ PROC_FILE: Final = Path("/proc/version")
 SYSFS_FILE: Final = Path("/sys/kernel/btf/vmlinux")
 
 
+_KCOV: Final = Path("/sys/kernel/debug/kcov")
+#: include/uapi/linux/kcov.h
+_KCOV_INIT_TRACE: Final = 0x80086301
+
+
 @dataclass(slots=True)
 class Objects:
     """The open objects: descriptors of the machine's process by the numbers they get in the executor."""
@@ -77,6 +82,8 @@ class Objects:
     segments_described: list[Object] = field(default_factory=list)
     #: The pipe's write end: without one the read end would be another object to poll, not to map. Kept open.
     other: list[int] = field(default_factory=list)
+    #: What writes down which blocks of the kernel an executor reaches, None without it.
+    kcov: int | None = None
 
     def table(self) -> bytes:
         """The "objects" area of the shared memory: how the executor restores each (`abi.wire.OBJECT`)."""
@@ -121,7 +128,20 @@ def open_objects(machine: Machine, state: Callable[[], Path]) -> Objects:
     _open_hugetlb(objects)
     _open_special(objects)
     _create_segments(objects)
+    _open_kcov(objects)
     return objects
+
+
+def _open_kcov(objects: Objects) -> None:
+    """Kernels that can tell what was reached are few (Documentation/dev-tools/kcov.rst)."""
+    machine = objects.machine
+    try:
+        fd = machine.open(_KCOV, os.O_RDWR)
+    except OSError:
+        return
+    objects.other.append(fd)
+    machine.syscall("ioctl", fd, _KCOV_INIT_TRACE, wire.KCOV_WORDS)
+    objects.kcov = fd
 
 
 def memfd_create(machine: Machine, name: str, flags: int = 0) -> int:

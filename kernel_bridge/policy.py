@@ -41,7 +41,15 @@ from abi.consts import (
     PRCTL_NAMES,
     RESOURCE_NAMES,
 )
-from abi.wire import FD_FAIL, FD_READER, FD_READER_END, IMAGE_BASE, SHARED_BASE, SHARED_SIZE
+from abi.wire import (
+    FD_FAIL,
+    FD_KCOV,
+    FD_READER,
+    FD_READER_END,
+    IMAGE_BASE,
+    SHARED_BASE,
+    SHARED_SIZE,
+)
 
 _INT: Final = 0xFFFFFFFF
 _INVISIBLE: Final = (Madvise, ProcessMadvise, UffdRegister, UffdUnregister, Mbind, SetVmaName)
@@ -57,7 +65,7 @@ def refusal(program: Program, sys_admin: bool) -> str:
         match call:
             case Mmap() | UffdRegister() | UffdUnregister() | UffdWriteprotect() | Ftruncate():
                 fd = call.fd & _INT
-                if fd < FIRST_OBJECT_FD or fd in (FD_FAIL, FD_READER, FD_READER_END):
+                if fd < FIRST_OBJECT_FD or fd in (FD_KCOV, FD_FAIL, FD_READER, FD_READER_END):
                     return f"call {index} names a descriptor of the executor's own"
                 reserves |= type(call) is Mmap and reserves_privately(call)
             case Mremap():

@@ -117,6 +117,8 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
         SyscallError: as `AddressSpace.allocate`. Faults of user code are tried again.
     """
     if vma.flags & VM_HUGETLB:
+        if page not in space.ptes:
+            space.allocate()
         return hugetlb.fault(space, vma, page, write=write)
     held = space.ptes.get(page, 0)
     kind = vma.file.kind if vma.file else None

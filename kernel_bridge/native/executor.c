@@ -17,6 +17,7 @@
 #include <asm/ucontext.h>
 
 #include "child.h"
+#include "coverage.h"
 #include "events.h"
 #include "filler.h"
 #include "inject.h"
@@ -608,22 +609,36 @@ static int wants_reader(const u64 *w, u64 n)
 	return 0;
 }
 
+/* Whether an allocation of a call can be made to fail: it is one system call, and no file system's work. */
+static int can_fail(u64 opcode, const u64 *a)
+{
+	switch (opcode) {
+	case OP_touch:
+	case OP_mincore:
+	case OP_fill:
+	case OP_process_madvise:
+	case OP_ftruncate:
+	case OP_msync:
+	case OP_fail:
+		return 0;
+	}
+	return opcode != OP_madvise || (u32)a[2] != MADV_REMOVE;
+}
+
 /* As run_call(); where an allocation was to fail, *failed says whether one did. */
 static s64 run_failing(u64 opcode, const u64 *a, const struct abi_record *r, u64 count, int *failed)
 {
-	int one_call = opcode != OP_touch && opcode != OP_mincore && opcode != OP_fill &&
-		       opcode != OP_process_madvise;
+	int armed = CTL(FAIL_NTH) && can_fail(opcode, a);
 	s64 ret;
 
 	*failed = 0;
-	if (!CTL(FAIL_NTH) || opcode == OP_fail)
-		return run_call(opcode, a, r, count);
-	if (one_call)
+	if (armed)
 		inject_arm();
 	ret = run_call(opcode, a, r, count);
-	if (one_call)
+	if (armed)
 		*failed = inject_disarm();
-	CTL(FAIL_NTH) = 0;
+	if (opcode != OP_fail)
+		CTL(FAIL_NTH) = 0;
 	return ret;
 }
 
@@ -663,8 +678,10 @@ static const u64 *run_program(const u64 *w, u64 n, u8 *out, const u8 *end,
 		CTL(EVENTS) = 0;
 		CTL(CHILD) = 0;
 		CTL(PHASE) = ABI_PHASE_CALL;
+		coverage_begin();
 		step->value = run_failing(opcode, w - calls[opcode].arity, prev, prev_count,
 					  &failed);
+		coverage_end();
 		CTL(PHASE) = ABI_PHASE_LAYOUT;
 		if (CTL(ARMED))
 			events_drain();
@@ -734,6 +751,7 @@ static void run_batch(void)
 		CTL(PARTIAL) = 0;
 		CTL(FULL) = !!(flags & ABI_FLAG_FULL);
 		w = run_program(w + 1, calls_here, RESULTS + out, end, &result);
+		result.fresh = coverage_take();
 		if (result.status == ABI_RESULT_TOO_LARGE && out) {
 			CTL(STOPPED) = 1;
 			if (result.dirty)

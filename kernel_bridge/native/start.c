@@ -174,7 +174,8 @@ static void open_descriptors(void)
 	for (u64 fd = ABI_FD_MAPS; fd <= ABI_LAST_OBJECT_FD; fd++)
 		if (!(CTL(OBJECTS) >> fd & 1))
 			sys(close, fd);
-	sys(close_range, ABI_LAST_OBJECT_FD + 1, ~0U, 0);
+	sys(close_range, ABI_LAST_OBJECT_FD + 1, ABI_FD_KCOV - 1, 0);
+	sys(close_range, ABI_FD_KCOV + !!CTL(KCOV), ~0U, 0);
 	s64 err = layout_open();
 
 	if (err)

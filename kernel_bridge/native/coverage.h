@@ -1,0 +1,17 @@
+/* Which blocks of the kernel programs reach (Documentation/dev-tools/kcov.rst). Knows nothing of calls. */
+#ifndef COVERAGE_H
+#define COVERAGE_H
+
+#include "layout.h"
+
+/* From here on blocks are written down, and no more. */
+void coverage_begin(void);
+void coverage_end(void);
+
+/*
+ * How many of those written down since this was last asked nobody had reached before. Maps memory for a while, so that
+ * nothing of a program may be left.
+ */
+u32 coverage_take(void);
+
+#endif
