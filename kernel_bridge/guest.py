@@ -362,7 +362,7 @@ class Guest(Remote):
             finally:
                 self.close_fd(file)
         with contextlib.suppress(FileExistsError):
-            self.syscall("mkdirat", -100, _SHM, 0o1777)
+            self.mkdir(_SHM, 0o1777)
         self.syscall("mount", "tmpfs", _SHM, "tmpfs", 0, 0)
         self._let_allocations_fail()
 

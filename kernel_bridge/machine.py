@@ -140,6 +140,14 @@ class Machine(ABC):
         """openat(2), closed on exec."""
         return self.syscall("openat", at, str(path), flags | os.O_CLOEXEC, mode)
 
+    def mkdir(self, path: str, mode: int = 0o777, *, at: int = _AT_FDCWD) -> None:
+        """mkdirat(2)."""
+        self.syscall("mkdirat", at, path, mode)
+
+    def unlink(self, path: str, *, at: int = _AT_FDCWD) -> None:
+        """unlinkat(2) of a file."""
+        self.syscall("unlinkat", at, path, 0)
+
     def close_fd(self, fd: int) -> None:
         """close(2)."""
         self.syscall("close", fd)
