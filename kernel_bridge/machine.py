@@ -115,7 +115,7 @@ class Machine(ABC):
         return False
 
     def console(self) -> bytes:
-        """What the kernel printed since this was last asked."""
+        """What the kernel printed since this was last asked, over deaths and boots."""
         return b""
 
     @property
