@@ -1,6 +1,6 @@
 """Puts a worker together: executor, model, producer, seeds, and what dead workers left."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -10,13 +10,15 @@ from abi.environment import Geometry
 from fuzz import corpus
 from fuzz.follow import Follower
 from fuzz.inflight import replay_path
+from fuzz.ledger import Tell
 from fuzz.produce import Producer
 from fuzz.restraint import is_filling
 from fuzz.settings import Settings
+from fuzz.site import Site
 from fuzz.statistics import Statistics
 from fuzz.targets import Target
 from fuzz.triage import load_known
-from fuzz.worker import Executor, Tell, Worker
+from fuzz.worker import Worker
 from model.profile import BY_NAME, Profile
 from model.run import Model
 
@@ -30,19 +32,19 @@ def assemble(
         kernel_bridge.BridgeError: the executor cannot be used here.
         OSError: a directory cannot be read or written.
     """
-    target = Target(settings.target)
+    # A planted mistake is no matter of the kernel's.
+    target = Target(settings.target, watch=not settings.mistake)
     settings = replace(settings, batch=target.batch or settings.batch)
     worker, producer = join(
         settings,
-        lambda: target.start(user=settings.user, worker=settings.worker),
+        target.site(user=settings.user, worker=settings.worker),
         tell,
         reached,
         branches,
-        target.close,
-        bytes if settings.mistake else target.printed,
     )
+    worker.listen()
     worker.followers += [Follower(name, settings, tell) for name in settings.also]
-    if target.unwatched and not settings.mistake:
+    if target.unwatched:
         tell("note", text=target.unwatched)
     own = worker.inflight_path
     for path in (replay_path(own), own, *map(Path, settings.replay)):
@@ -53,16 +55,13 @@ def assemble(
 
 def join(
     settings: Settings,
-    start: Callable[[], Executor],
+    site: Site,
     tell: Tell,
     reached: set[int],
     branches: int = 0,
-    end: Callable[[], None] = lambda: None,
-    printed: Callable[[], bytes] = bytes,
 ) -> tuple[Worker, Producer]:
-    """As `assemble`, on any executor. `end` is called when the worker is done with all of them, `printed` gives what
-    the kernel printed."""
-    executor = start()
+    """As `assemble`, on any site."""
+    executor = site.start()
     try:
         environment = executor.environment
         statistics = Statistics()
@@ -71,9 +70,7 @@ def join(
         if settings.seeds:
             producer.queue.extend(seeds(settings.corpus_path, environment.geometry, tell))
         known = load_known(corpus.PACKAGED / "divergences")
-        worker = Worker(
-            settings, start, executor, producer, statistics, known, tell, branches, end, printed
-        )
+        worker = Worker(settings, site, executor, producer, statistics, known, tell, branches)
     except BaseException:
         executor.close()
         raise

@@ -15,6 +15,7 @@ from abi.calls import Program
 from abi.environment import Environment, Geometry
 from abi.program import ProgramError, format_call
 from fuzz import corpus, reference
+from fuzz.console import reports
 from fuzz.corpus import shipped
 from fuzz.coverage import lines as coverage_lines
 from fuzz.coverage import measure as measure_coverage
@@ -23,6 +24,7 @@ from fuzz.display import Figures, Screen, summary
 from fuzz.explain import explain as explain_program
 from fuzz.faults import Trial, counts, try_all
 from fuzz.faults import to_json as faults_json
+from fuzz.headlines import causes
 from fuzz.imports import import_strace as read_strace
 from fuzz.kernels_command import default_kernels, fetch_missing
 from fuzz.kernels_command import kernels as kernels
@@ -106,6 +108,8 @@ def fuzz(options: Namespace) -> int:
     print("\n".join(summary(outcome.figures, profile.name, options.target, seed)))
     for name, ran in outcome.also.items():
         print(f"also {name}: {ran['sequences']:,} sequences, {ran['calls']:,} calls")
+    for name, why in outcome.left.items():
+        print(f"unknown from then on: {name}, which was left behind: {why}")
     for text, path in outcome.new.items():
         print(f"  {text}\n    {path}/report.txt" if path else f"  {text}")
     if options.json:
@@ -115,7 +119,9 @@ def fuzz(options: Namespace) -> int:
         raise UnusableError(outcome.failure)
     if outcome.new:
         return DIVERGES
-    return INTERRUPTED if outcome.interrupted else OK
+    if outcome.interrupted:
+        return INTERRUPTED
+    return INCOMPLETE if outcome.left else OK
 
 
 def run(options: Namespace) -> int:
@@ -129,12 +135,18 @@ def run(options: Namespace) -> int:
             for name, program in _read_all(path, environment.geometry)
         ]
         model = Model(environment, probe_profile(executor))
+        executor.printed()
         results = replay_all(programs, executor, model)
+        printed = "".join(result.console for result in results).encode() + executor.printed()
+    crashes = causes(reports(printed))
     for result in results:
         print("\n".join(result.lines(options.layouts)))
+    for crash in crashes:
+        print(f"\n{crash.signature}\n\n{crash.text}", end="")
     if options.json:
-        _write_json(options.json, _replay_json(results, environment, model.profile.name))
-    if any(result.divergence is not None or result.crash for result in results):
+        data = _replay_json(results, environment, model.profile.name)
+        _write_json(options.json, {**data, "reports": [crash.signature for crash in crashes]})
+    if crashes or any(result.divergence is not None or result.crash for result in results):
         return DIVERGES
     return OK if all(result.is_complete for result in results) else INCOMPLETE
 
@@ -317,7 +329,7 @@ def matrix(options: Namespace) -> int:
     if options.json:
         _write_json(options.json, matrix_json(columns))
     verdicts = {cell.verdict for column in columns for cell in column.cells}
-    if verdicts & {"diverges", "crashed"}:
+    if verdicts & {"diverges", "crashed"} or any(column.reports for column in columns):
         return DIVERGES
     return INCOMPLETE if any(column.problem for column in columns) else OK
 
@@ -445,6 +457,7 @@ def _summary_json(
         "losses": f.losses,
         "target": target,
         "also": outcome.also,
+        "left": outcome.left,
         "profile": profile.name,
         "kernel": environment.release,
         "seed": seed,

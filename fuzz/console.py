@@ -129,6 +129,8 @@ class Console:
         if begun is not None:
             self._lead.append(line)
             self._open(begun, text)
+            if begun.kind is CrashKind.SILENCE:
+                self._close(found)
         elif self._mark == "cut" and _END.match(text):
             self._lead.append(line)
             self._open(UNKNOWN, "")

@@ -1,107 +1,33 @@
-"""Kernels that complain or die: which program did it, and what is kept of it.
+"""Kernels that complain or die: which program did it.
 
-A report on the console is tied to the programs that were running. Where that was a batch, each is run again alone on a
-fresh executor, and the first with the same report is the one. Knows no guests; it is handed what they print.
+A report on the console is tied to the programs that were running. Where that was a batch, they run again one at a time
+on a kernel that is booted for that, and the first with the same report is the one. Knows no guests; it is handed
+what they print. What is kept of it is `fuzz.crash_finding`'s business.
 """
 
-import json
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from abi.calls import Program
 from abi.environment import Environment
-from abi.program import format_all, format_program
 from fuzz.console import Console, reports
-from fuzz.findings import name_of
+from fuzz.crash_finding import BEFORE, CrashFinding
 from fuzz.headlines import FATAL, Crash, CrashKind, causes, follows, silence
-from fuzz.storage import write_directory
+from fuzz.trials import PATIENCE, Ran, Trials
+from kernel_bridge import BridgeError
 
-#: Programs that are kept of what ran before.
-BEFORE: Final = 1000
-#: How the signature of a kernel's report begins.
-KERNEL: Final = "the kernel reported"
-#: Seconds without a new line after which a report without an end is taken for whole.
-_PATIENCE: Final = 1.0
 #: Seconds in which one report may follow from another.
 _LINKED: Final = 10.0
 #: Reports that are looked into.
 _MOST: Final = 100
+_NOT_AGAIN: Final = "it did not come again"
+_NO_PROGRAM: Final = "no program was running"
+_SPARED: Final = "a kernel that goes on after it is not made to do it again"
 
-#: Runs programs one at a time on a fresh executor: what the kernel printed during each, and whether it died.
-Rerun = Callable[[Sequence[Program]], list[tuple[bytes, bool]]]
-
-
-@dataclass(frozen=True, slots=True)
-class CrashFinding:
-    """A report of the kernel. program: what ran; before: what ran before it, oldest first; console: the last that the
-    kernel printed; stable: the program alone brought the report about again; worker: which of several workers on one
-    kernel saw it with programs of its own, -1 if there is one."""
-
-    crash: Crash
-    program: Program
-    before: tuple[Program, ...]
-    console: str
-    environment: Environment
-    profile: str
-    stable: bool
-    worker: int = -1
-
-    @property
-    def signature(self) -> str:
-        """One line that is the same for each report of one fault."""
-        return f"{KERNEL}: {self.crash.key}"
-
-    @property
-    def name(self) -> str:
-        """That of its directory. Which worker it was is not known where it did not come again."""
-        name = name_of(self.signature)
-        return name if self.stable or self.worker < 0 else f"{name}-worker-{self.worker}"
-
-    def text(self) -> str:
-        """The report for people."""
-        geometry = self.environment.geometry
-        again = "it came again" if self.stable else "it did not come again: see before.prog"
-        program = "".join(
-            f"    {line}\n" for line in format_program(self.program, geometry).splitlines()
-        )
-        return (
-            f"{self.crash.title}\n\nkernel   {self.environment.release} {self.environment.machine}\n"
-            f"profile  {self.profile}\nstack    {' < '.join(self.crash.frames) or 'unknown'}\n"
-            f"alone    {again}\n\nprogram\n{program}\nthe kernel's report\n{self.crash.text}"
-        )
-
-    def write(self, directory: Path) -> Path:
-        """Write it below `directory`, unless it is there.
-
-        Raises:
-            OSError: it could not be written; nothing is left behind.
-        """
-        geometry = self.environment.geometry
-        head = f"# {self.crash.title}\n# {self.environment.release}, profile {self.profile}\n"
-        data: dict[str, Any] = {
-            "signature": self.signature,
-            "title": self.crash.title,
-            "class": str(self.crash.kind),
-            "frames": list(self.crash.frames),
-            "stable": self.stable,
-            "program": format_program(self.program, geometry),
-            "profile": self.profile,
-            "environment": self.environment.to_json(),
-        }
-        path = directory / self.name
-        files = {
-            "report.txt": self.text().encode(),
-            "program.prog": f"{head}{format_program(self.program, geometry)}".encode(),
-            "before.prog": f"{head}# what ran before\n{format_all(self.before, geometry)}".encode(),
-            "console.log": self.console.encode(),
-            "finding.json": json.dumps(data, indent=1).encode() + b"\n",
-        }
-        write_directory(path, files)
-        return path
+#: When to give up trying, on time.monotonic()'s clock; asked when a trial begins.
+Until = Callable[[], float]
 
 
 class CrashWatch:
@@ -110,19 +36,23 @@ class CrashWatch:
     def __init__(
         self,
         printed: Callable[[], bytes],
+        trials: Trials,
         environment: Environment,
         profile: str,
+        until: Until,
         worker: int = -1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`printed` gives what the kernel printed since the last time; `worker`: see `CrashFinding`."""
         self._printed = printed
+        self._trials = trials
         self._environment = environment
         self._profile = profile
+        self._until = until
         self._worker = worker
         self._clock = clock
         self._console = Console()
-        self._before: deque[Program] = deque(maxlen=2 * BEFORE)
+        self._before: deque[Ran] = deque(maxlen=2 * BEFORE)
         #: How many were followed; which of them ran when the report began that is under way.
         self._count = 0
         self._begun: range | None = None
@@ -130,54 +60,65 @@ class CrashWatch:
         self._seen: set[str] = set()
         self._recent: list[tuple[float, Crash]] = []
 
-    def follow(self, program: Program) -> None:
+    def follow(self, ran: Ran) -> None:
         """It has run."""
-        self._before.append(program)
+        self._before.append(ran)
         self._count += 1
 
     def look(
-        self, count: int, rerun: Rerun, lost: int | None = None, last: bool = False
+        self, count: int = 0, lost: int | None = None, last: bool = False
     ) -> list[CrashFinding]:
         """What the kernel reported since the last look, while the `count` programs ran that were followed last; each
         report once, when it is whole, or as it is if this is the `last` look.
 
-        A kernel that reported an oops and still runs is not made to do it again: it is put down to the program on
-        which the executor was `lost` (its index among the `count`), or the last one.
+        The running kernel, if it still runs after an oops, is not made to do it again: it is put down to the program
+        on which the executor was `lost` (its index among the `count`), or the last one.
         """
         data, now = self._printed(), self._clock()
         if data:
             self._heard = now
         crashes = self._console.feed(data)
-        if last or (self._console.unfinished and now - self._heard >= _PATIENCE):
+        if last or (self._console.unfinished and now - self._heard >= PATIENCE):
             crashes += self._console.flush()
         ran = range(self._count - count, self._count)
-        found = []
+        # Which follows from which is a matter of time, of which looking into one takes much.
+        new = []
         for crash in crashes:
             suspects, self._begun = self._begun or ran, None
-            if not self._is_new(crash):
-                continue
-            if crash.kind not in FATAL:
-                found.append(self._blame(crash, suspects, rerun))
+            if self._is_new(crash):
+                new.append((crash, suspects))
+        self._begun = (self._begun or ran) if self._console.unfinished else None
+        found = []
+        for crash, suspects in new:
+            if self._trials.boots or crash.kind not in FATAL:
+                found.append(self._blame(crash, suspects))
             else:
                 one = ran if lost is None else ran[lost : lost + 1]
-                found.append(self._blame(crash, one, None))
-        self._begun = (self._begun or ran) if self._console.unfinished else None
+                found.append(self._blame(crash, one, _SPARED))
         return found
 
-    def died(self, program: Program, why: str, console: str, rerun: Rerun) -> list[CrashFinding]:
+    def died(self, ran: Ran, why: str, console: str) -> list[CrashFinding]:
         """The kernel died of this program, or of nothing that it said."""
         crashes = self._console.feed(console.encode()) + self._console.flush()
         self._begun = None
         if not causes(crashes):
             crashes = [silence(f"lost connection: {why}", console or "(it printed nothing)\n")]
-        self.follow(program)
+        found = self._blame_one(ran, causes(crashes))
+        self._recent = []  # what comes now is another boot's
+        return found
+
+    def overheard(self, ran: Ran, data: bytes) -> list[CrashFinding]:
+        """Another executor's kernel printed this while it tried this program."""
+        return self._blame_one(ran, reports(data))
+
+    def _blame_one(self, ran: Ran, crashes: Sequence[Crash]) -> list[CrashFinding]:
+        """Put reports down to a program that has not been followed."""
+        self.follow(ran)
         place = range(self._count - 1, self._count)
-        found = [
-            self._blame(crash, place, rerun) for crash in causes(crashes) if self._is_new(crash)
-        ]
+        new = [crash for crash in crashes if self._is_new(crash)]
+        found = [self._blame(crash, place) for crash in new]
         self._before.pop()
         self._count -= 1
-        self._recent = []  # what comes now is another boot's
         return found
 
     def _is_new(self, crash: Crash) -> bool:
@@ -186,34 +127,70 @@ class CrashWatch:
         self._recent = [(at, one) for at, one in self._recent if now - at < _LINKED]
         explained = follows(crash, [one for _, one in self._recent])
         self._recent.append((now, crash))
+        if crash.kind is CrashKind.SILENCE:
+            self._recent = []  # what comes now is another boot's
         if explained or crash.key in self._seen or len(self._seen) >= _MOST:
             return False
         self._seen.add(crash.key)
         return True
 
-    def _blame(self, crash: Crash, suspects: range, rerun: Rerun | None) -> CrashFinding:
-        """Which of the suspects it was; the last one if none does it again."""
+    def _blame(self, crash: Crash, suspects: range, untried: str = "") -> CrashFinding:
+        """Which of the suspects it was; the last one if none does it again, or that is `untried` for a reason."""
         first = self._count - len(self._before)
-        programs = list(self._before)
-        suspects = range(max(suspects.start, first), suspects.stop)
-        guilty, stable = suspects.stop - 1, False
+        ran = list(self._before)
+        begin, end = max(suspects.start, first) - first, suspects.stop - first
         console = self._console.text
-        if rerun is not None:
-            for place, (printed, dead) in zip(
-                suspects, rerun([programs[i - first] for i in suspects]), strict=False
-            ):
-                again = {other.key for other in reports(printed)}
-                if crash.key in again or (dead and crash.kind is CrashKind.SILENCE):
-                    guilty, stable = place, True
-                    break
-        at = guilty - first
+        at, again = end - 1, untried or _NO_PROGRAM
+        shown: tuple[Ran, ...] = ()
+        if begin < end and not untried:
+            count, alone, again = self._again(crash, ran[begin:end])
+            if count:
+                at = begin + count - 1
+                shown = tuple(ran[at if alone else begin : at + 1])
         return CrashFinding(
             crash,
-            programs[at] if suspects else (),
-            tuple(programs[max(0, at - BEFORE) : max(0, at)]),
+            ran[at] if begin < end else Ran(()),
+            tuple(ran[max(0, at - BEFORE) : max(0, at)]),
             console,
             self._environment,
             self._profile,
-            stable,
+            shown,
+            again,
             self._worker,
         )
+
+    def _again(self, crash: Crash, suspects: Sequence[Ran]) -> tuple[int, bool, str]:
+        """How many of the suspects it takes until the report comes again, 0 if it does not; whether the last of them
+        does it alone; and how that went, in a line."""
+        where = "on a freshly booted kernel" if self._trials.boots else "on a fresh executor"
+        until = self._until()
+        try:
+            count = shows(self._trials, crash, suspects, until)
+            alone = count == 1 or (
+                count > 1 and shows(self._trials, crash, suspects[count - 1 : count], until) > 0
+            )
+        except BridgeError as error:
+            return 0, False, f"it could not be tried again: {error}"
+        if not count:
+            cut = time.monotonic() >= until
+            return 0, False, _NOT_AGAIN + (" in the time there was" if cut else "")
+        how = "alone" if alone else f"after the {count - 1} programs before it, not alone"
+        return count, alone, f"it came again {how}, {where}"
+
+
+def shows(trials: Trials, crash: Crash, series: Sequence[Ran], until: float) -> int:
+    """How many of the series have run when the same bug is reported again; 0 if it is not, or time is up.
+
+    Raises:
+        BridgeError: they cannot be run.
+    """
+    if time.monotonic() >= until:
+        return 0
+    with contextlib.closing(trials.reports(series)) as tries:
+        for count, (found, dead) in enumerate(tries, start=1):
+            silent = dead and crash.kind is CrashKind.SILENCE
+            if silent or crash.key in {other.key for other in found}:
+                return count
+            if time.monotonic() >= until:
+                return 0
+    return 0

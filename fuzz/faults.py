@@ -13,7 +13,7 @@ from abi.program import format_call
 from abi.trace import Layout, Mapping
 from fuzz.replay import Replay, replay
 from fuzz.report import result_text
-from fuzz.worker import Executor
+from fuzz.site import Executor
 from model.run import Model
 
 #: Allocations of one call that are tried at once, and at most.

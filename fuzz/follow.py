@@ -11,13 +11,14 @@ from typing import Any, Final
 
 from abi.calls import Program
 from fuzz import corpus
+from fuzz.ledger import Tell
 from fuzz.probe import examine
 from fuzz.produce import Producer
 from fuzz.settings import Settings
 from fuzz.statistics import Statistics
 from fuzz.targets import Target
 from fuzz.triage import load_known
-from fuzz.worker import Tell, Worker
+from fuzz.worker import Worker
 from kernel_bridge import BridgeError
 from model.run import Model
 
@@ -35,13 +36,10 @@ class Follower:
     def __init__(self, name: str, settings: Settings, tell: Tell) -> None:
         self.name = name
         self._tell_all = tell
-        self._lost = False
+        self.is_lost = False
         target = Target(name)
 
-        def start() -> Any:
-            return target.start(user=settings.user, worker=settings.worker)
-
-        executor = start()
+        executor = target.start(user=settings.user, worker=settings.worker)
         try:
             profile = examine(executor).profile
             state = settings.state_path / "targets" / name.replace("/", "-").replace(":", "-")
@@ -52,7 +50,6 @@ class Follower:
                 profile=profile.name,
                 changes=tuple(sorted(change.name for change in profile.changes)),
                 runs=None,
-                deadline=None,
                 shared=False,
                 batch=target.batch or settings.batch,
             )
@@ -63,14 +60,12 @@ class Follower:
             known = load_known(corpus.PACKAGED / "divergences")
             self._worker = Worker(
                 own,
-                start,
+                target.site(user=settings.user, worker=settings.worker),
                 executor,
                 self._producer,
                 Statistics(),
                 known,
                 self._tell,
-                end=target.close,
-                printed=target.printed,
             )
         except BaseException:
             executor.close()
@@ -81,6 +76,10 @@ class Follower:
         """Compare a program here, too."""
         self._guard(lambda: self._worker.accept(self._producer.predict(program, full=full)))
 
+    def stop(self) -> None:
+        """No more than what was begun is to be done."""
+        self._worker.stop()
+
     def finish(self) -> None:
         """Compare what is still to be compared."""
         self._guard(self._worker.finish)
@@ -90,13 +89,13 @@ class Follower:
         self._worker.close()
 
     def _guard(self, act: Callable[[], object]) -> None:
-        if self._lost:
+        if self.is_lost:
             return
         try:
             act()
         except BridgeError as error:
-            self._lost = True
-            self._tell_all("note", text=f"{self.name} is left behind: {error}")
+            self.is_lost = True
+            self._tell_all("left", name=self.name, text=str(error))
 
     def _tell(self, kind: str, **fields: Any) -> None:
         if kind == "finding":

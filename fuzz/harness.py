@@ -112,10 +112,11 @@ def work(
         tell("note", text="no Atheris here: fuzzing without coverage guidance")
 
     def stop(number: int, frame: FrameType | None) -> None:
-        worker.stopped = True
+        worker.stop()
 
     signal.signal(signal.SIGTERM, stop)
-    worker.stopped = bool(asked)
+    if asked:
+        worker.stop()
     with contextlib.closing(worker):
         if engine is None:
             fuzz_unguided(settings, worker, producer)

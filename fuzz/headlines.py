@@ -32,6 +32,8 @@ class CrashKind(StrEnum):
     SILENCE = "silence"
 
 
+#: How the signature of a kernel's report begins.
+KERNEL: Final = "the kernel reported: "
 #: The kernel does not survive these.
 FATAL: Final = frozenset({CrashKind.OOPS, CrashKind.BUG, CrashKind.PANIC})
 #: Memory that is not what it should be: a fault that follows is no other bug.
@@ -64,6 +66,11 @@ class Crash:
         top = self.frames[:_TOP]
         named = top and self.title.endswith(f" in {top[0]}")
         return " < ".join((self.title, *(top[1:] if named else top)))
+
+    @property
+    def signature(self) -> str:
+        """One line that names the bug, as `fuzz.triage` has it for divergences."""
+        return KERNEL + self.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +109,8 @@ _DIE: Final = r"(?:Oops: |Internal error: )?{}\b(?:.*[:\]] |.* - .*)?(?:[0-9a-f]
 K = CrashKind
 #: The first that matches counts.
 HEADLINES: Final = (
+    # What a guest's watcher says where nothing more came (kernel_bridge/guest.py).
+    _headline(K.SILENCE, r"\[vmadiff: (?P<a>lost connection: .+)\]$", "{a}", "none"),
     _headline(
         K.KASAN, rf"BUG: KASAN: (?:double-free or )?(?P<a>invalid-free) in {_FUNC}",
         "KASAN: {a} in {func}", "line",

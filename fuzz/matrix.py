@@ -11,12 +11,14 @@ from typing import Any, Final
 
 from abi.calls import Program
 from fuzz import corpus
+from fuzz.console import reports
+from fuzz.headlines import causes, gravest
 from fuzz.probe import examine
 from fuzz.replay import Replay, replay
 from fuzz.restraint import is_filling, restrain_program
 from fuzz.status import UsageError
 from fuzz.targets import Target
-from fuzz.triage import explanation, load_known, signature
+from fuzz.triage import Known, explanation, load_known, signature
 from kernel_bridge import BridgeError
 from model.run import Model
 
@@ -51,13 +53,15 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A kernel: what it is, and a cell for each program, in order. problem: why it could not be asked."""
+    """A kernel: what it is, and a cell for each program, in order. problem: why it could not be asked; reports: what it
+    complained of while programs ran and went on."""
 
     kernel: str
     release: str
     profile: str
     cells: tuple[Cell, ...]
     problem: str = ""
+    reports: tuple[str, ...] = ()
 
 
 def compare(
@@ -77,6 +81,8 @@ def _column(
     programs: Sequence[tuple[str, Callable[..., Program]]], kernel: str, say: Say, user: bool
 ) -> Column:
     cells: list[Cell] = []
+    known = load_known(corpus.PACKAGED / "divergences")
+    said: list[str] = []
     release = profile = problem = ""
     try:
         with Target(kernel) as target, target.start(user=user) as executor:
@@ -85,7 +91,6 @@ def _column(
             found = examine(executor).profile
             profile = found.name
             say(f"{kernel}: {release} on {target.describe()}, profile {profile}")
-            known = load_known(corpus.PACKAGED / "divergences")
             model = Model(environment, found)
             harmless = [
                 (
@@ -94,16 +99,22 @@ def _column(
                 )
                 for name, make in programs
             ]
+            executor.printed()
             for batch in _batches(harmless):
                 for result in replay(batch, executor, model, full=_is_full(batch)):
                     cells.append(_judge(result, kernel, release, known))
+                for crash in causes(reports(executor.printed())):
+                    if crash.signature not in said:
+                        said.append(crash.signature)
+                        say(f"{kernel}: {crash.signature}")
             say(f"{kernel}: {_counts(cells)}")
     except (BridgeError, UsageError) as error:
         problem = str(error)
         say(f"{kernel}: {problem}")
     done = len(cells)
     cells += [Cell(name, kernel, UNKNOWN, problem) for name, _ in programs[done:]]
-    return Column(kernel, release, profile, tuple(cells), problem)
+    new = tuple(text for text in said if explanation(text, release, known) is None)
+    return Column(kernel, release, profile, tuple(cells), problem, new)
 
 
 def _batches(
@@ -128,7 +139,7 @@ def _is_full(batch: Sequence[tuple[str, Program]]) -> bool:
     return not any(is_filling(call) for call in batch[0][1])
 
 
-def _judge(result: Replay, kernel: str, release: str, known: Any) -> Cell:
+def _judge(result: Replay, kernel: str, release: str, known: list[Known]) -> Cell:
     divergence = result.divergence
     if divergence is not None:
         text = signature(result.program[divergence.index], divergence)
@@ -136,7 +147,10 @@ def _judge(result: Replay, kernel: str, release: str, known: Any) -> Cell:
         verdict = DIVERGES if cause is None else KNOWN
         return Cell(result.name, kernel, verdict, text)
     if result.loss_kind == "crash":
-        return Cell(result.name, kernel, CRASHED, result.loss)
+        worst = gravest(reports(result.console.encode()))
+        text = worst.signature if worst else result.loss
+        verdict = CRASHED if explanation(text, release, known) is None else KNOWN
+        return Cell(result.name, kernel, verdict, text)
     if result.crash:
         return Cell(result.name, kernel, DIVERGES, result.verdict())
     if not result.is_complete:
@@ -170,6 +184,7 @@ def lines(columns: Sequence[Column]) -> list[str]:
         for cell in row
         if cell.verdict in (KNOWN, DIVERGES, CRASHED)
     }
+    details |= {f"{column.kernel}: {report}" for column in columns for report in column.reports}
     return [*text, *sorted(details)]
 
 
@@ -187,6 +202,7 @@ def to_json(columns: Sequence[Column]) -> dict[str, Any]:
                 "release": column.release,
                 "profile": column.profile,
                 "problem": column.problem or None,
+                "reports": list(column.reports),
             }
             for column in columns
         ],

@@ -13,7 +13,7 @@ from fuzz.compare import Divergence, diverging_step, initial_layout
 from fuzz.drawing import draw
 from fuzz.report import difference_lines, layout_lines, object_names, result_text, step_json
 from fuzz.settle import may_fail, settle
-from fuzz.worker import Executor
+from fuzz.site import Executor
 from model.errors import Unmodelled
 from model.run import Model
 
@@ -22,8 +22,8 @@ from model.run import Model
 class Replay:
     """What became of one program.
 
-    unmodelled, crash: why the model stopped early; loss, loss_kind: how the executor was lost. Each trace has the steps
-    that its side made.
+    unmodelled, crash: why the model stopped early; loss, loss_kind: how the executor was lost; console: what the kernel
+    printed as it died. Each trace has the steps that its side made.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Replay:
     crash: str = ""
     loss: str = ""
     loss_kind: str = ""
+    console: str = ""
 
     @property
     def is_complete(self) -> bool:
@@ -146,6 +147,7 @@ def replay(
                 crash,
                 "" if observed.loss is None else observed.loss.text,
                 "" if observed.loss is None else observed.loss.kind,
+                "" if observed.loss is None else observed.loss.console,
             )
         )
     return results

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from fuzz.crew import Crew, Hand
 from fuzz.display import Screen
+from fuzz.ledger import CRASHED
 from fuzz.mistakes import Mistake, check
 from fuzz.settings import Settings
-from fuzz.worker import CRASHED
 
 #: Sequences after which a mistake counts as missed.
 SEQUENCES: Final = 200_000

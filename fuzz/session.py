@@ -51,7 +51,7 @@ class Options:
 class Outcome:
     """How a session ended. new, known: signature -> directory or cause; failure: one line where it
     had to give up; made: programs that the producer made, where the engine asked for them; also: what further
-    kernels ran, by their names."""
+    kernels ran, by their names; left: kernels that were lost for good, and why."""
 
     figures: Figures
     new: dict[str, str] = field(default_factory=dict)
@@ -61,6 +61,7 @@ class Outcome:
     interrupted: bool = False
     failure: str = ""
     also: dict[str, dict[str, int]] = field(default_factory=dict)
+    left: dict[str, str] = field(default_factory=dict)
 
 
 class Session:
@@ -163,15 +164,21 @@ class Session:
                 self._find(message)
             case "follower":
                 self._followers[worker, message["name"]] = message
+            case "left":
+                self._outcome.left.setdefault(message["name"], message["text"])
+                self._note(f"{message['name']} is left behind: {message['text']}")
             case "note":
-                if message["text"] not in self._said:
-                    self._said.add(message["text"])
-                    self._screen.note(message["text"])
+                self._note(message["text"])
             case "failure":
                 self._outcome.failure = self._outcome.failure or message["text"]
                 self._crew.ask_all()
             case "done":
                 self._finished.add(worker)
+
+    def _note(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self._screen.note(text)
 
     def _find(self, message: Message) -> None:
         text, path = message["signature"], message["path"]

@@ -17,9 +17,10 @@ exit status:
        (selftest), something not exercised (coverage)
   2    wrong usage, or a file that is not what it should be
   3    this machine cannot: no compiler, the executor does not start, a kernel cannot be
-       had or built, a directory cannot be read or written, the disk is full
+       had or built, or does not boot, a directory cannot be read or written, the disk is
+       full
   4    not compared to the end: unmodelled, or the executor was lost (run, explain,
-       import --run)
+       import --run), or one of several kernels for good (fuzz)
   130  interrupted, everything is written (fuzz: 1 if there were new divergences)
 """
 

@@ -9,6 +9,7 @@ import re
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from shutil import which
 from typing import Final
 
 from fuzz.console import strip
@@ -24,9 +25,24 @@ _EXACT: Final = re.compile(r"\b(?:R?IP|EIP|pc ?): ?\S*\s*$")
 _MAIN: Final = "init/main.c"
 _SECONDS: Final = 120.0
 
+#: Programs that are needed, of Debian's package of that name.
+_BINUTILS: Final = ("nm", "addr2line")
+
 Place = str
 #: function, offset, size, whether the address is exact
 _Spot = tuple[str, int, int, bool]
+
+
+def locate(text: str, vmlinux: Path | None) -> tuple[str, str]:
+    """The text symbolised, and why none of its functions has file and line, "" if some have or there are none."""
+    located = text if vmlinux is None else symbolise(text, vmlinux)
+    if located != text or not _ENTRY.search(text):
+        return located, ""
+    if vmlinux is None:
+        return text, "there is no vmlinux beside the kernel"
+    if not all(map(which, _BINUTILS)):
+        return text, "binutils are not installed (Debian: binutils)"
+    return text, f"{vmlinux} has no debug information, or is another kernel's"
 
 
 def symbolise(text: str, vmlinux: Path) -> str:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Final
 
 import kernels
+from fuzz.site import Site
 from fuzz.status import UsageError
 from kernel_bridge import BridgeError, ExecutorConfig, Guest, KernelExecutor
 from kernel_bridge.build import BuildError, writable_directory
 from kernel_bridge.guest import Qemu
 from kernel_bridge.kmsg import Kmsg, KmsgError
+from kernel_bridge.local import Local
 from kernels import KernelError
 
 LOCAL: Final = "local"
@@ -26,6 +28,8 @@ _START: Final = 15.0
 #: Processor time of a call that does not end.
 _ENDLESS: Final = 0.02
 _BOOT: Final = 30.0
+#: How often in a row a guest that did boot may fail to.
+_ATTEMPTS: Final = 3
 #: Programs in a batch: round trips to a guest cost more.
 _BATCH: Final = 128
 #: What a kernel's sanitizers slow down beyond its launcher, and the memory that such a guest needs (MiB).
@@ -34,16 +38,19 @@ _SANITIZED_MEMORY: Final = 3072
 _MEMORY: Final = 1024
 #: How the names of modules begin that a guest's channel needs.
 _CHANNEL: Final = "virtio"
+#: Where Debian's packages put the running kernel's image with its symbols.
+_SYMBOLS: Final = "/usr/lib/debug/boot/vmlinux-{}"
 
 
 class Target:
-    """A kernel, and the guests that were started of it. Use from one thread; `close` ends them.
+    """A kernel, and the guests that were started of it. Use from one thread; `close` ends them. watch: what the running
+    kernel prints is read, if it may be.
 
     Raises:
         UsageError: there is no such kernel.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, watch: bool = True) -> None:
         self.name = name
         self._launch: Callable[[], Guest] | None = None
         self._slow = 1.0
@@ -51,13 +58,17 @@ class Target:
         self._kmsg: Kmsg | None = None
         #: Why what the kernel prints cannot be seen, in one line; "" if it can.
         self.unwatched = ""
+        #: The kernel's image with its symbols, if it is at hand.
+        self.vmlinux: Path | None = None
         if name != LOCAL:
             self._launch = self._launcher(name)
-        else:
-            try:
-                self._kmsg = Kmsg()
-            except KmsgError as error:
-                self.unwatched = str(error)
+            return
+        symbols = Path(_SYMBOLS.format(os.uname().release))
+        self.vmlinux = symbols if symbols.is_file() else None
+        try:
+            self._kmsg = Kmsg() if watch else None
+        except KmsgError as error:
+            self.unwatched = str(error)
 
     def __enter__(self) -> "Target":
         return self
@@ -75,8 +86,21 @@ class Target:
         """How many programs are best sent at once; 0: as usual."""
         return 0 if self.is_local else _BATCH
 
-    def start(self, *, user: bool, worker: int = 0) -> KernelExecutor:
-        """A fresh executor, without root's rights if `user`.
+    def site(self, *, user: bool, worker: int) -> Site:
+        """What a worker is given of it."""
+
+        def start() -> KernelExecutor:
+            return self.start(user=user, worker=worker)
+
+        def renew() -> KernelExecutor:
+            return self.start(user=user, worker=worker, booted=True)
+
+        return Site(
+            start, None if self.is_local else renew, self.vmlinux, lambda: self._slow, self.close
+        )
+
+    def start(self, *, user: bool, worker: int = 0, booted: bool = False) -> KernelExecutor:
+        """A fresh executor, without root's rights if `user`; `booted`: on a guest that has run nothing since its boot.
 
         On the running kernel it stays on one processor: pages that wait in another's queues would escape MADV_PAGEOUT.
 
@@ -84,14 +108,20 @@ class Target:
             BridgeError: it cannot be started.
         """
         if self._launch is None:
+            assert not booted, "the running kernel is not ours to boot"
             usable = sorted(os.sched_getaffinity(0), reverse=True)
             return KernelExecutor(
-                ExecutorConfig(drop_privileges=user, cpu=usable[worker % len(usable)])
+                ExecutorConfig(drop_privileges=user, cpu=usable[worker % len(usable)]),
+                Local(self._kmsg),
             )
         place = next((i for i, (_, e) in enumerate(self._guests) if e is None or e.is_closed), -1)
         if place < 0:
             self._guests.append((self._launch(), None))
-        guest = self._guests[place][0]
+            guest = self._guests[place][0]
+        else:
+            guest, last = self._guests[place]
+            if booted and not (last and last.is_untouched):
+                guest.renew()
         config = ExecutorConfig(
             drop_privileges=user,
             call_seconds=_CALL * self._slow,
@@ -103,12 +133,6 @@ class Target:
         executor = KernelExecutor(config, guest)
         self._guests[place] = guest, executor
         return executor
-
-    def printed(self) -> bytes:
-        """What the kernel printed since this was last asked: guests, or what this user may see of this machine's."""
-        if self.is_local:
-            return self._kmsg.read() if self._kmsg else b""
-        return b"".join(guest.console() for guest, _ in self._guests)
 
     def describe(self) -> str:
         """What runs it, in a few words."""
@@ -143,6 +167,7 @@ class Target:
             modules = kernel.load_modules()
         if not image.is_file():
             raise UsageError(f"{image}: no such kernel image")
+        self.vmlinux = kernels.vmlinux_of(image)
         if arch == "uml":
             raise BridgeError(f"{name}: User-Mode-Linux is not supported yet")
         sanitized = "kasan" in features
@@ -154,16 +179,29 @@ class Target:
 
         def launch() -> Guest:
             kvm, tcg = Qemu(image, "kvm", memory, early), Qemu(image, "tcg", memory, early)
+            failed = False
             if _may_have_kvm():
                 self._slow = kvm.slow * more
                 try:
-                    return Guest(kvm, modules, _BOOT * self._slow, attempts=1)
+                    guest = Guest(kvm, modules, _BOOT * self._slow, attempts=1)
+                    return _settled(guest, more)
                 except BridgeError:
-                    _remember_no_kvm()
+                    failed = True
             self._slow = tcg.slow * more
-            return Guest(tcg, modules, _BOOT * self._slow)
+            guest = Guest(tcg, modules, _BOOT * self._slow)
+            if failed:
+                # It was not the image.
+                _remember_no_kvm()
+            return _settled(guest, more)
 
         return launch
+
+
+def _settled(guest: Guest, more: float) -> Guest:
+    """The guest, which has been seen to boot; its agent is waited for so many times longer than its launcher knows."""
+    guest.attempts = _ATTEMPTS
+    guest.patience *= more
+    return guest
 
 
 def _no_kvm() -> Path:

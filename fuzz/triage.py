@@ -2,7 +2,8 @@
 
 Also which signatures are explained already: `corpus/divergences/*.json`, each an object with the `signatures`,
 the `kernels` it is seen on (patterns of `uname -r`) and its `cause` in the kernel's source. Entries of bugs that the
-model follows have a `change`, and signatures only for how the kernel contradicts itself; else they mask nothing.
+model follows have a `change`, and signatures only for how the kernel contradicts itself; else they mask nothing. What a
+kernel reports about itself has signatures too; its entry has its evidence beside it, programs of the same name.
 """
 
 import json
@@ -66,6 +67,7 @@ from abi.trace import (
     Step,
 )
 from fuzz.compare import Divergence, Field
+from fuzz.headlines import KERNEL
 
 #: The flags of mmap that a mapping or its place owes something to.
 _LASTING: Final = MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_GROWSDOWN | MAP_LOCKED | MAP_POPULATE
@@ -90,6 +92,8 @@ _ONES: Final[Names[Kind, tuple[Names[str, int], str]]] = {
 #: What a successful result says, where it is not a 0 or an address.
 _RESULTS: Final = {Mincore: "residency", ProcessMadvise: "bytes"}
 
+#: The form of programs (fuzz.corpus).
+_PROGRAMS: Final = ".prog"
 _KERNEL_ONLY: Final = "extra mapping in kernel"
 _MODEL_ONLY: Final = "extra mapping in model"
 
@@ -344,9 +348,20 @@ def load_known(directory: Path) -> list[Known]:
             if "signatures" not in entry:
                 continue  # a kernel bug that the model follows: nothing diverges, nothing is to be masked
             known.append(Known(tuple(entry["signatures"]), tuple(entry["kernels"]), entry["cause"]))
+            if any(text.startswith(KERNEL) for text in entry["signatures"]):
+                _check_evidence(path, entry)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: not an explained divergence: {error!r}") from None
     return known
+
+
+def _check_evidence(path: Path, entry: Names[str, object]) -> None:
+    """A kernel's report is not masked on anyone's word."""
+    evidence = path.with_suffix(_PROGRAMS)
+    if not evidence.is_file():
+        raise ValueError(f"{evidence.name} is missing, the programs that bring it about")
+    if not isinstance(entry["fixed"], str):
+        raise TypeError("`fixed` says in which releases")
 
 
 def explanation(text: str, release: str, known: list[Known]) -> Known | None:

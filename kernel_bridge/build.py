@@ -60,13 +60,14 @@ EXECUTOR: Final = Binary(
         "filler.c",
         "inject.c",
         "layout.c",
+        "memory.c",
         "observe.c",
         "special.c",
         "start.c",
     ),
     ("-Wl,-T,executor.lds",),
 )
-AGENT: Final = Binary("agent", ("agent.c",))
+AGENT: Final = Binary("agent", ("agent.c", "memory.c"))
 #: What a machine without a compiler is told.
 ADVICE: Final = "install the package `gcc`, or run `pip install ziglang`"
 

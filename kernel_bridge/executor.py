@@ -18,7 +18,7 @@ from abi import wire
 from abi.calls import NAMES, Call, Program
 from abi.environment import Environment, Geometry
 from abi.trace import RECORD, unpack
-from kernel_bridge import policy
+from kernel_bridge import hugepages, policy
 from kernel_bridge.build import writable_directory
 from kernel_bridge.environment import capabilities, read_environment
 from kernel_bridge.local import Local
@@ -153,6 +153,7 @@ class KernelExecutor:
         self.restarts = 0
         self.recycles = 0
         self._batch: _Batch | None = None
+        self._touched = False
         self._base: dict[str, int] = {}
         self._baseline = b""
         self._held = self._hold()
@@ -187,6 +188,11 @@ class KernelExecutor:
         return not self._finalizer.alive
 
     @property
+    def is_untouched(self) -> bool:
+        """No program has run since it was made, or its machine was brought back."""
+        return not self._touched
+
+    @property
     def reader(self) -> str:
         """The layout reader in use: "query" or "maps"."""
         used = self._memory.get("used_reader")
@@ -215,6 +221,10 @@ class KernelExecutor:
         if not self._held.live:
             raise BridgeError("the executor is closed, or could not be started again")
         return self._held.live[0]
+
+    def printed(self) -> bytes:
+        """What the kernel printed since this was last asked; nothing where that is not watched."""
+        return self.machine.console()
 
     def run(self, programs: Sequence[Program], *, full: bool = False) -> list[Observation]:
         """Run every program from the initial state; an observation each, in order. `full`: observe all there is.
@@ -327,6 +337,7 @@ class KernelExecutor:
         batch.sent, batch.ahead = batch.ahead, []
         if not batch.sent:
             return
+        self._touched = True
         memory = self._memory
         memory.write("programs", b"".join([words for _, words in batch.sent]))
         for name in ("finished", "call", "partial", "cursor", "out", "stopped"):
@@ -467,8 +478,10 @@ class KernelExecutor:
 
     def _renew(self) -> None:
         """The machine is new: so is all that was made on it."""
+        self._touched = False
         fresh = self._hold()
         self._held.memory, self._held.objects = fresh.memory, fresh.objects
+        hugepages.share(self.machine)  # as the environment has it
 
     def _hold(self) -> _Held:
         return _Held(self.machine.share(), open_objects(self.machine, self._state))

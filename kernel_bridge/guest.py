@@ -30,6 +30,8 @@ _CHUNK: Final = 1 << 20
 _CONSOLE: Final = 1 << 20
 #: What a dying kernel still has to say (seconds).
 _LAST_WORDS: Final = 2.0
+#: What stands in what is printed where a guest was lost and another booted.
+_LOST: Final = "\n[vmadiff: lost connection: {}]\n"
 _SHM: Final = "/dev/shm"
 _DEBUG: Final = "/sys/kernel/debug"
 #: Allocations that may wait, and single pages, are not made to fail unless that is asked for; and each failure would be
@@ -49,16 +51,19 @@ class Console:
     """What a guest printed: read by a thread of its own, so that the guest never waits for us."""
 
     def __init__(self, source: int) -> None:
+        os.set_blocking(source, False)
         self._source = source
         self._lock = threading.Lock()
+        self._open = True
         self._new = bytearray()
         self._all = bytearray()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
     def take(self) -> bytes:
-        """What came since this was last asked."""
+        """What the guest wrote until now since this was last asked."""
         with self._lock:
+            self._pull()
             new, self._new = bytes(self._new), bytearray()
         return new
 
@@ -72,13 +77,27 @@ class Console:
         self._thread.join(seconds)
 
     def _read(self) -> None:
-        with contextlib.suppress(OSError):
-            while data := os.read(self._source, 1 << 16):
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._source, selectors.EVENT_READ)
+            while self._open:
+                selector.select()
                 with self._lock:
-                    self._new += data
-                    self._all += data
-                    del self._new[:-_CONSOLE], self._all[:-_CONSOLE]
+                    self._pull()
         os.close(self._source)
+
+    def _pull(self) -> None:
+        """Take over what is there."""
+        while self._open:
+            try:
+                data = os.read(self._source, 1 << 16)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            self._open = bool(data)
+            self._new += data
+            self._all += data
+            del self._new[:-_CONSOLE], self._all[:-_CONSOLE]
 
 
 class Stream:
@@ -262,7 +281,7 @@ class Guest(Remote):
         self._launcher = launcher
         self._modules = modules
         self._boot_seconds = boot_seconds
-        self._attempts = attempts
+        self.attempts = attempts
         self.patience *= launcher.slow
         self._state = _State()
         self.boots = 0
@@ -296,24 +315,34 @@ class Guest(Remote):
         return printed + (running.console.take() if running else b"")
 
     def revive(self) -> bool:
-        self._bury()
+        self._bury(_LAST_WORDS)
+        self._state.printed += _LOST.format(self._state.cause).encode()
         self._boot_or_give_up()
         return True
+
+    def renew(self) -> None:
+        """Boot it anew, whatever it does.
+
+        Raises:
+            BridgeError: it does not boot.
+        """
+        self._bury()
+        self._boot_or_give_up()
 
     def close(self) -> None:
         self._bury()
 
-    def _bury(self) -> None:
+    def _bury(self, seconds: float = 0.0) -> None:
+        """End it; so long is waited for what a dying one has still to say."""
         running, self._state.running = self._state.running, None
         if running is None:
             return
         status = running.process.poll()
         if status is None:
-            # Its last words may be on their way.
             with contextlib.suppress(subprocess.TimeoutExpired):
-                status = running.process.wait(_LAST_WORDS if self._channel else 0)
+                status = running.process.wait(seconds if self._channel else 0)
         self._state.cause = (
-            "it had to be killed" if status is None else f"{self.name} ended with status {status}"
+            "it had to be killed" if status is None else f"it ended with status {status}"
         )
         self._channel = None
         running.end()
@@ -321,13 +350,13 @@ class Guest(Remote):
 
     def _boot_or_give_up(self) -> None:
         problem = ""
-        for _ in range(self._attempts):
+        for _ in range(self.attempts):
             try:
                 self._boot()
                 return
             except MachineLost as error:
                 running = self._state.running
-                self._bury()
+                self._bury(_LAST_WORDS)
                 last = running.console.tail().strip().splitlines()[-1:] if running else []
                 problem = f"{error}{': ' if last else ''}{''.join(last)}"
         raise BridgeError(f"the guest does not boot ({problem})")
@@ -362,7 +391,7 @@ class Guest(Remote):
             finally:
                 self.close_fd(file)
         with contextlib.suppress(FileExistsError):
-            self.syscall("mkdirat", -100, _SHM, 0o1777)
+            self.mkdir(_SHM, 0o1777)
         self.syscall("mount", "tmpfs", _SHM, "tmpfs", 0, 0)
         with contextlib.suppress(OSError):
             self.syscall("mount", "debugfs", _DEBUG, "debugfs", 0, 0)

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 
 from kernel_bridge import process
 from kernel_bridge.build import BuildError, build
+from kernel_bridge.kmsg import Kmsg
 from kernel_bridge.machine import Argument, BridgeError, Machine, Memory, local_call
 
 
 class Local(Machine):
-    """The machine this runs on.
+    """The machine this runs on. log: where what its kernel prints is read, if it is.
 
     Raises:
         BridgeError: there is no executor for it.
@@ -17,7 +18,8 @@ class Local(Machine):
 
     local = True
 
-    def __init__(self) -> None:
+    def __init__(self, log: Kmsg | None = None) -> None:
+        self._log = log
         try:
             self._binary = build()
         except BuildError as error:
@@ -25,6 +27,9 @@ class Local(Machine):
 
     def call(self, number: int, *arguments: Argument) -> int:
         return local_call(number, *arguments)
+
+    def console(self) -> bytes:
+        return self._log.read() if self._log else b""
 
     def share(self) -> process.Memory:
         return process.Memory()

@@ -115,7 +115,7 @@ class Machine(ABC):
         return False
 
     def console(self) -> bytes:
-        """What the kernel printed since this was last asked."""
+        """What the kernel printed since this was last asked, over deaths and boots."""
         return b""
 
     @property
@@ -139,6 +139,14 @@ class Machine(ABC):
     def open(self, path: str | Path, flags: int, mode: int = 0, *, at: int = _AT_FDCWD) -> int:
         """openat(2), closed on exec."""
         return self.syscall("openat", at, str(path), flags | os.O_CLOEXEC, mode)
+
+    def mkdir(self, path: str, mode: int = 0o777, *, at: int = _AT_FDCWD) -> None:
+        """mkdirat(2)."""
+        self.syscall("mkdirat", at, path, mode)
+
+    def unlink(self, path: str, *, at: int = _AT_FDCWD) -> None:
+        """unlinkat(2) of a file."""
+        self.syscall("unlinkat", at, path, 0)
 
     def close_fd(self, fd: int) -> None:
         """close(2)."""

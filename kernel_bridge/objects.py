@@ -273,7 +273,7 @@ def _create_in(machine: Machine, root: int, name: str) -> tuple[int, int]:
         machine.close_fd(fd)
         raise
     finally:
-        machine.syscall("unlinkat", root, name, 0)
+        machine.unlink(name, at=root)
 
 
 def _fill(machine: Machine, fd: int, ident: int) -> None:

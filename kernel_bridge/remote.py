@@ -29,7 +29,6 @@ _WORD: Final = struct.Struct("<Q")
 _SIGNED: Final = struct.Struct("<q")
 _PLACES: Final = {name: place * _WORD.size for place, name in enumerate(wire.CONTROL)}
 _ALIGN: Final = 8
-_AT_FDCWD: Final = -100
 _WORD_MASK: Final = (1 << 64) - 1
 
 
@@ -224,12 +223,12 @@ class Remote(Machine):
         one file system, and a segment's inode number is its identifier (ipc/shm.c: newseg())."""
         path = f"/tmp/vmadiff-{time.monotonic_ns():x}"
         with suppress(FileExistsError):
-            self.syscall("mkdirat", _AT_FDCWD, "/tmp", 0o1777)
+            self.mkdir("/tmp", 0o1777)
         fd = self.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o755)
         self.pwrite(fd, self._binary.read_bytes())
         self.close_fd(fd)
         image = self.open(path, os.O_RDONLY)
-        self.syscall("unlinkat", _AT_FDCWD, path, 0)
+        self.unlink(path)
         return image
 
 

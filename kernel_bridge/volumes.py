@@ -38,7 +38,6 @@ _LOOP_AUTOCLEAR: Final = 4
 _LOOP_ATTEMPTS: Final = 20
 #: Where a guest has the layers of overlayfs.
 _LAYERS: Final = "/layers"
-_AT_FDCWD: Final = -100
 _BLOCK: Final = 16 * PAGE
 
 
@@ -113,12 +112,12 @@ def _mount_memory(machine: Machine, kind: str, flags: tuple[str, ...] = ()) -> i
         # Before 6.15 the layers may not be on a detached mount (fs/namespace.c: clone_private_mount()).
         root = _LAYERS
         with suppress(FileExistsError):
-            machine.syscall("mkdirat", _AT_FDCWD, root, 0o777)
+            machine.mkdir(root)
         machine.syscall("mount", "tmpfs", root, "tmpfs", 0, 0)
         below = machine.open(root, os.O_PATH | os.O_DIRECTORY)
     try:
         for name in ("lower", "upper", "work"):
-            machine.syscall("mkdirat", below, name, 0o777)
+            machine.mkdir(name, at=below)
         return _mount(
             machine,
             "overlay",

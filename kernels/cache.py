@@ -27,6 +27,7 @@ SOURCES: Final = ".trees"
 BUILDS: Final = ".builds"
 _FACTS: Final = "kernel.json"
 _ELF: Final = b"\x7fELF"
+_VMLINUX: Final = "vmlinux"
 _UNFINISHED: Final = ".new-"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
 
@@ -60,8 +61,7 @@ class Kernel:
     @property
     def vmlinux(self) -> Path | None:
         """The ELF file that addresses can be looked up in."""
-        with self.image.open("rb") as file:
-            return self.image if file.read(len(_ELF)) == _ELF else None
+        return vmlinux_of(self.image)
 
     def load_modules(self) -> list[tuple[str, bytes]]:
         """Names and contents of the modules, in order."""
@@ -80,6 +80,24 @@ class Kernel:
             "config": str(self.config) if self.config else None,
             "vmlinux": str(self.vmlinux) if self.vmlinux else None,
         }
+
+
+def vmlinux_of(image: Path) -> Path | None:
+    """The ELF file in which addresses of a kernel can be looked up: its image, a vmlinux beside that, or at the top of
+    the tree where a bzImage was built."""
+    built = image.resolve().parts[-4:-1]
+    beside = [image.with_name(_VMLINUX)]
+    if len(built) == 3 and (built[0], built[2]) == ("arch", "boot"):
+        beside.append(image.resolve().parents[3] / _VMLINUX)
+    return next((each for each in (image, *beside) if _is_elf(each)), None)
+
+
+def _is_elf(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_ELF)) == _ELF
+    except OSError:
+        return False
 
 
 def directory(beside: str = "") -> Path:

@@ -14,6 +14,8 @@ import pytest
 import kernels
 from abi.environment import Geometry
 from fuzz import corpus
+from fuzz.console import reports
+from fuzz.headlines import CrashKind
 from fuzz.probe import examine
 from fuzz.replay import replay
 from fuzz.targets import Target
@@ -63,6 +65,7 @@ def test_a_guest_that_dies_or_falls_silent_costs_nothing(
     geometry: Geometry = guest.environment.geometry
     programs = [corpus.read_program(path, geometry) for _, path in seeds("mremap-multi-vma-*.prog")]
     want = guest.run(programs)
+    guest.printed()
     dead = guest.machine.pid
     guest.submit(programs * 4)
     time.sleep(0.1)
@@ -70,5 +73,6 @@ def test_a_guest_that_dies_or_falls_silent_costs_nothing(
     got = guest.collect()
     assert got == want * 4
     assert guest.machine.pid != dead
+    assert [crash.kind for crash in reports(guest.printed())] == [CrashKind.SILENCE]
     with pytest.raises(ProcessLookupError):
         os.kill(dead, 0)

@@ -29,7 +29,12 @@ def programs(folder: str) -> list[Path]:
 
 
 AGREEING = programs("seeds") + programs("witnesses") + programs("classes")
-BUGS = sorted((PACKAGED / "divergences").glob("*.json"))
+#: What a kernel reports about itself is no change that a witness shows.
+BUGS = [
+    path
+    for path in sorted((PACKAGED / "divergences").glob("*.json"))
+    if "change" in json.loads(path.read_text())
+]
 
 
 @dataclass(frozen=True, slots=True)

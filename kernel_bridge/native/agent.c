@@ -39,22 +39,6 @@ asm(".text\n"
     "	call agent\n"
     "	ud2\n");
 
-void *memcpy(void *to, const void *from, unsigned long n)
-{
-	void *ret = to;
-
-	asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
-	return ret;
-}
-
-void *memset(void *to, int c, unsigned long n)
-{
-	void *ret = to;
-
-	asm volatile("rep stosb" : "+D"(to), "+c"(n) : "a"(c) : "memory");
-	return ret;
-}
-
 static void say(const char *text)
 {
 	u64 n = 0;

@@ -16,9 +16,6 @@ void fail(u64 step, s64 err) __attribute__((noreturn));
 void exec_self(void) __attribute__((noreturn));
 int same_records(const struct abi_record *a, const struct abi_record *b, u64 count);
 
-void *memset(void *to, int c, unsigned long n);
-void *memcpy(void *to, const void *from, unsigned long n);
-
 /*
  * Access a word: write `tag` to it, or read it into CTL(WORD). Returns ABI_TOUCH_*.
  */

@@ -34,34 +34,6 @@ asm(".text\n"
     "	call start\n"
     "	ud2\n");
 
-/* The compiler may call these too. */
-void *memcpy(void *to, const void *from, unsigned long n)
-{
-	void *ret = to;
-
-	asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
-	return ret;
-}
-
-void *memset(void *to, int c, unsigned long n)
-{
-	void *ret = to;
-
-	asm volatile("rep stosb" : "+D"(to), "+c"(n) : "a"(c) : "memory");
-	return ret;
-}
-
-void *memmove(void *to, const void *from, unsigned long n)
-{
-	u8 *d = (u8 *)to + n - 1;
-	const u8 *s = (const u8 *)from + n - 1;
-
-	if ((u64)to <= (u64)from)
-		return memcpy(to, from, n);
-	asm volatile("std; rep movsb; cld" : "+D"(d), "+S"(s), "+c"(n) : : "memory");
-	return to;
-}
-
 void quit(int status)
 {
 	for (;;)

@@ -44,4 +44,8 @@ static inline s64 sys6(u64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 /* A raw system call; arguments left out are 0. */
 #define sys(name, ...) SYS_ARGS(__NR_##name, ##__VA_ARGS__, 0, 0, 0, 0, 0, 0)
 
+/* memory.c */
+void *memset(void *to, int c, unsigned long n);
+void *memcpy(void *to, const void *from, unsigned long n);
+
 #endif

@@ -12,6 +12,7 @@ from abi.environment import Environment, Geometry, InitialVma, Object
 from abi.trace import NAME_FILE, PERM_EXEC, PERM_READ, PERM_SHARED, PERM_WRITE
 from fuzz.produce import Producer
 from fuzz.settings import Settings
+from fuzz.site import Site
 from fuzz.statistics import Statistics
 from fuzz.worker import Worker
 from model.profile import PROFILES, Profile
@@ -59,16 +60,19 @@ class Seen:
 
 @dataclass
 class FakeExecutor:
-    """Answers as the model of a profile does; `spoil` may change an answer, `lose` say that it was lost."""
+    """Answers as the model of a profile does; `spoil` may change an answer, `lose` say that it was lost, `says` what
+    its kernel prints while a program runs."""
 
     profile: Profile = NEW
     spoil: Callable[[Program, bytes], bytes] = lambda program, data: data
     lose: Callable[[Program], FakeLoss | None] = lambda program: None
+    says: Callable[[Program], bytes] = lambda program: b""
     environment: Environment = ENVIRONMENT
     restarts: int = 0
     batches: list[Sequence[Program]] = field(default_factory=list)
     full: frozenset[int] = frozenset()
     is_closed: bool = False
+    console: bytes = b""
 
     def run(self, programs: Sequence[Program], *, full: bool = False) -> list[Seen]:
         self.submit(programs, range(len(programs)) if full else ())
@@ -85,7 +89,12 @@ class FakeExecutor:
         for index, program in enumerate(self.batches[-1]):
             data = self.spoil(program, model.run(program, full=index in self.full))
             seen.append(Seen(data, self.lose(program)))
+            self.console += self.says(program)
         return seen
+
+    def printed(self) -> bytes:
+        said, self.console = self.console, b""
+        return said
 
     def close(self) -> None:
         self.is_closed = True
@@ -134,11 +143,12 @@ def set_up(
     executor: FakeExecutor,
     model: Profile = NEW,
     start: Callable[[], FakeExecutor] | None = None,
-    printed: Callable[[], bytes] = bytes,
+    renew: Callable[[], FakeExecutor] | None = None,
+    vmlinux: Path | None = None,
     **settings: Any,
 ) -> Bench:
-    """A worker whose model has the profile `model`; `start` makes the fresh executors of confirmations, `printed` gives
-    what the kernel says."""
+    """A worker whose model has the profile `model`; `start` makes the fresh executors of confirmations, `renew` those
+    on freshly booted kernels."""
     (state / "corpus").mkdir(exist_ok=True)
     chosen = Settings(
         **{
@@ -157,13 +167,12 @@ def set_up(
     fresh: list[FakeExecutor] = []
 
     def start_like() -> FakeExecutor:
-        made = FakeExecutor(executor.profile, executor.spoil, executor.lose)
+        made = FakeExecutor(executor.profile, executor.spoil, executor.lose, executor.says)
         fresh.append(made)
         return made
 
     statistics, told = Statistics(), Told()
     producer = Producer(Model(ENVIRONMENT, model), ENVIRONMENT, Random(1), statistics, set())
-    worker = Worker(
-        chosen, start or start_like, executor, producer, statistics, (), told, printed=printed
-    )
+    site = Site(start or start_like, renew, vmlinux)
+    worker = Worker(chosen, site, executor, producer, statistics, (), told)
     return Bench(worker, producer, executor, told, state, fresh)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from fuzz.headlines import CrashKind as K
 
+FRAMES = ("move_vma", "mremap_to", "do_mremap")
+
 
 @dataclass(frozen=True)
 class Report:
@@ -12,7 +14,7 @@ class Report:
     text: str
     kind: K
     title: str
-    frames: tuple[str, ...]
+    frames: tuple[str, ...] = FRAMES
 
 
 MREMAP = """
@@ -45,10 +47,6 @@ TRACE = f"Call Trace:\n <TASK>{MREMAP}{USER}"
 END = "---[ end trace 0000000000000000 ]---"
 FENCE = "=" * 66
 CUT = "------------[ cut here ]------------"
-DUMPED = f"""Call Trace:
- <TASK>
- dump_stack_lvl+0x5d/0x80{MREMAP}{USER}"""
-FRAMES = ("move_vma", "mremap_to", "do_mremap")
 UML_TRACE = """Stack:
  60a3fc40 600b7d12 60a3fc50 6004a2b1
  00000000 6085e2d8 60a3fc80 60033d67
@@ -65,19 +63,19 @@ Call Trace:
  [<60025d5a>] fork_handler+0x7a/0x80"""
 
 
+def dumped(*servants: str) -> str:
+    """The process, and its stack below functions that only report."""
+    frames = "".join(f"\n {name}" for name in ("dump_stack_lvl+0x5d/0x80", *servants))
+    return f"{MACHINE}\nCall Trace:\n <TASK>{frames}{MREMAP}{USER}"
+
+
 def kasan(
     what: str, access: str = "Write of size 8 at addr ffff888004a1b4d8 by task executor/87"
 ) -> str:
     return f"""{FENCE}
 BUG: KASAN: {what}
 {access}
-{MACHINE}
-Call Trace:
- <TASK>
- dump_stack_lvl+0x5d/0x80
- print_address_description.constprop.0+0x2c/0x3a0
- print_report+0xb4/0x270
- kasan_report+0xbd/0xf0{MREMAP}{USER}
+{dumped("print_address_description.constprop.0+0x2c/0x3a0", "print_report+0xb4/0x270", "kasan_report+0xbd/0xf0")}
 
 Allocated by task 87:
  kasan_save_stack+0x30/0x50
@@ -150,73 +148,70 @@ other info that might help us debug this:
 1 lock held by executor/87:
  #0: ffff888004b0a0a8 (&mm->mmap_lock){{++++}}-{{4:4}}, at: do_mremap+0x9a/0x7d0
 
-stack backtrace:{MACHINE}
-{DUMPED}
+stack backtrace:{dumped()}
 """
 
 
 MOVED = "WARNING: CPU: 0 PID: 87 at mm/mremap.c:1192 move_vma+0x2b1/0x5d0"
-WHERE = "CPU: 0 PID: 87 at"
+BUG_ON = f"{CUT}\nkernel BUG at mm/mremap.c:1192!"
+
+
+def warned(line: str, before: str = "") -> Report:
+    """A warning of move_vma, and what was printed before it."""
+    return Report(before + warning(line), K.WARNING, "WARNING in move_vma")
+
 
 REPORTS: dict[str, Report] = {
     # WARN
-    "warn": Report(warning(MOVED), K.WARNING, "WARNING in move_vma", FRAMES),
-    "warn since 6.19": Report(
-        warning("WARNING: mm/mremap.c:1192 at move_vma+0x2b1/0x5d0, CPU#0: executor/87"),
-        K.WARNING, "WARNING in move_vma", FRAMES,
+    "warn": warned(MOVED),
+    "warn since 6.19": warned("WARNING: mm/mremap.c:1192 at move_vma+0x2b1/0x5d0, CPU#0: executor/87"),
+    "warn with its condition": warned(
+        "WARNING: [vma->vm_start > addr] mm/mremap.c:1192 at move_vma+0x2b1/0x5d0, CPU#0: executor/87"
     ),
-    "warn with its condition": Report(
-        warning("WARNING: [vma->vm_start > addr] mm/mremap.c:1192 at move_vma+0x2b1/0x5d0, CPU#0: executor/87"),
-        K.WARNING, "WARNING in move_vma", FRAMES,
-    ),
-    "warn of which only the registers know the place": Report(
-        warning("WARNING: mm/mremap.c:1192 at 0x0, CPU#0: executor/87"), K.WARNING, "WARNING in move_vma", FRAMES
-    ),
-    "warn with a message": Report(
-        warning(f"vma still attached\n{MOVED}"), K.WARNING, "WARNING in move_vma", FRAMES
-    ),
-    "warn without file names": Report(
-        warning("WARNING: CPU: 0 PID: 87 at move_vma+0x2b1/0x5d0"), K.WARNING, "WARNING in move_vma", FRAMES
-    ),
-    "warn after a dump of the vma": Report(
+    "warn of which only the registers know the place": warned("WARNING: mm/mremap.c:1192 at 0x0, CPU#0: executor/87"),
+    "warn with a message": warned(f"vma still attached\n{MOVED}"),
+    "warn without file names": warned("WARNING: CPU: 0 PID: 87 at move_vma+0x2b1/0x5d0"),
+    "warn after a dump of the vma": warned(
+        MOVED,
         "vma ffff888004a1b4c0 start 00007f0000010000 end 00007f0000014000 mm ffff888004b0a000\n"
         "prot 8000000000000025 anon_vma 0000000000000000 vm_ops 0000000000000000\n"
         "pgoff 7f0000010 file 0000000000000000 private_data 0000000000000000\n"
-        "flags: 0x8100077(read|write|exec|mayread|maywrite|mayexec|account|softdirty)\n" + warning(MOVED),
-        K.WARNING, "WARNING in move_vma", FRAMES,
+        "flags: 0x8100077(read|write|exec|mayread|maywrite|mayexec|account|softdirty)\n",
     ),
     "refcount": Report(
         f"{CUT}\nrefcount_t: underflow; use-after-free.\n"
-        f"WARNING: {WHERE} lib/refcount.c:28 refcount_warn_saturate+0xbe/0x110\n"
+        f"WARNING: CPU: 0 PID: 87 at lib/refcount.c:28 refcount_warn_saturate+0xbe/0x110\n"
         f"Modules linked in:{MACHINE}\nRIP: 0010:refcount_warn_saturate+0xbe/0x110{REGISTERS}\n{TRACE}\n{END}\n",
-        K.WARNING, "WARNING: refcount bug in move_vma", FRAMES,
+        K.WARNING, "WARNING: refcount bug in move_vma",
     ),
     "warn that becomes a panic before it shows a stack": Report(
-        f"{CUT}\n{MOVED}\nKernel panic - not syncing: kernel: panic_on_warn set ...{MACHINE}\nCall Trace:\n <TASK>\n"
-        f" dump_stack_lvl+0x5d/0x80\n panic+0x118/0x2f0\n __warn.cold+0xb/0xb\n report_bug+0xff/0x140\n"
-        f" handle_bug+0x58/0x90\n exc_invalid_op+0x17/0x70\n asm_exc_invalid_op+0x1a/0x20{MREMAP}{USER}\n",
-        K.WARNING, "WARNING in move_vma", FRAMES,
+        f"{CUT}\n{MOVED}\nKernel panic - not syncing: kernel: panic_on_warn set ..."
+        + dumped(
+            "panic+0x118/0x2f0", "__warn.cold+0xb/0xb", "report_bug+0xff/0x140", "handle_bug+0x58/0x90",
+            "exc_invalid_op+0x17/0x70", "asm_exc_invalid_op+0x1a/0x20",
+        ) + "\n",
+        K.WARNING, "WARNING in move_vma",
     ),
     "warn of which the first line is lost": Report(
         f"{CUT}\nModules linked in:{MACHINE}\nRIP: 0010:move_vma+0x2b1/0x5d0\n{TRACE}\n{END}\n",
-        K.WARNING, "unknown report in move_vma", FRAMES,
+        K.WARNING, "unknown report in move_vma",
     ),
     # BUG and oops
     "bug": Report(
-        oops(f"{CUT}\nkernel BUG at mm/mremap.c:1192!", "Oops: invalid opcode: 0000 [#1] SMP PTI"),
-        K.BUG, "kernel BUG in move_vma", FRAMES,
+        oops(BUG_ON, "Oops: invalid opcode: 0000 [#1] SMP PTI"),
+        K.BUG, "kernel BUG in move_vma",
     ),
     "bug before 6.10": Report(
-        oops(f"{CUT}\nkernel BUG at mm/mremap.c:1192!", "invalid opcode: 0000 [#1] PREEMPT SMP NOPTI"),
-        K.BUG, "kernel BUG in move_vma", FRAMES,
+        oops(BUG_ON, "invalid opcode: 0000 [#1] PREEMPT SMP NOPTI"),
+        K.BUG, "kernel BUG in move_vma",
     ),
     "bug of a page": Report(
         "page: refcount:1 mapcount:0 mapping:0000000000000000 index:0x0 pfn:0x4b3a\n"
         "flags: 0x100000000000000(node=0|zone=1)\n"
         "raw: 0100000000000000 dead000000000100 dead000000000122 0000000000000000\n"
         "page dumped because: VM_BUG_ON_PAGE(PageTail(page))\n"
-        + oops(f"{CUT}\nkernel BUG at mm/mremap.c:1192!", "Oops: invalid opcode: 0000 [#1] SMP"),
-        K.BUG, "kernel BUG in move_vma", FRAMES,
+        + oops(BUG_ON, "Oops: invalid opcode: 0000 [#1] SMP"),
+        K.BUG, "kernel BUG in move_vma",
     ),
     "corrupted list": Report(
         oops(
@@ -231,7 +226,7 @@ REPORTS: dict[str, Report] = {
             "#PF: supervisor read access in kernel mode\n#PF: error_code(0x0000) - not-present page\nPGD 0 P4D 0 ",
             "Oops: Oops: 0000 [#1] SMP NOPTI",
         ),
-        K.OOPS, "BUG: unable to handle kernel NULL pointer dereference in move_vma", FRAMES,
+        K.OOPS, "BUG: unable to handle kernel NULL pointer dereference in move_vma",
     ),
     "page fault": Report(
         oops(
@@ -239,35 +234,35 @@ REPORTS: dict[str, Report] = {
             "#PF: supervisor write access in kernel mode",
             "Oops: 0002 [#1] PREEMPT SMP",
         ),
-        K.OOPS, "BUG: unable to handle kernel paging request in move_vma", FRAMES,
+        K.OOPS, "BUG: unable to handle kernel paging request in move_vma",
     ),
     "general protection fault": Report(
         oops(
             "Oops: general protection fault, probably for non-canonical address 0xdffffc0000000003: 0000 [#1] KASAN",
             "KASAN: null-ptr-deref in range [0x0000000000000018-0x000000000000001f]",
         ),
-        K.OOPS, "general protection fault in move_vma", FRAMES,
+        K.OOPS, "general protection fault in move_vma",
     ),
     "general protection fault before 6.10": Report(
         oops(
             "general protection fault, probably for non-canonical address 0xdead000000000100: 0000 [#1] PREEMPT SMP",
             "",
         ),
-        K.OOPS, "general protection fault in move_vma", FRAMES,
+        K.OOPS, "general protection fault in move_vma",
     ),
     "divide error": Report(
-        oops("Oops: divide error: 0000 [#1] SMP", ""), K.OOPS, "divide error in move_vma", FRAMES
+        oops("Oops: divide error: 0000 [#1] SMP", ""), K.OOPS, "divide error in move_vma"
     ),
     "double fault": Report(
         oops("traps: PANIC: double fault, error_code: 0x0", "Oops: double fault: 0000 [#1] SMP"),
-        K.OOPS, "PANIC: double fault in move_vma", FRAMES,
+        K.OOPS, "PANIC: double fault in move_vma",
     ),
     "stack overflow": Report(
         oops(
             "BUG: TASK stack guard page was hit at 0000000016d3ba6e (stack is 00000000ec0a8ea5..0000000055b6c9a1)",
             "Oops: stack guard page: 0000 [#1] SMP",
         ),
-        K.OOPS, "BUG: stack guard page was hit in move_vma", FRAMES,
+        K.OOPS, "BUG: stack guard page was hit in move_vma",
     ),
     "oops in what others call": Report(
         oops(
@@ -284,24 +279,24 @@ REPORTS: dict[str, Report] = {
         "x29: ffff80008009bc20 x28: ffff000004b0a000 x27: 0000000000000000\nCall trace:\n"
         " move_vma+0x2b0/0x5d0 (P)\n mremap_to+0x3f0/0x480\n do_mremap+0x5fc/0x7d0\n"
         f"Code: aa0003e1 f9400c20 (f9400c00) d65f03c0 \n{END}\n",
-        K.OOPS, "BUG: unable to handle kernel NULL pointer dereference in move_vma", FRAMES,
+        K.OOPS, "BUG: unable to handle kernel NULL pointer dereference in move_vma",
     ),
     # sanitizers
     "kasan": Report(
         kasan("slab-use-after-free in move_vma+0x2b1/0x5d0"),
-        K.KASAN, "KASAN: slab-use-after-free Write in move_vma", FRAMES,
+        K.KASAN, "KASAN: slab-use-after-free Write in move_vma",
     ),
     "kasan in what others call": Report(
         kasan("slab-out-of-bounds in memcpy+0x1f/0x50", "Read of size 8 at addr ffff888004a1b4d8 by task executor/87"),
-        K.KASAN, "KASAN: slab-out-of-bounds Read in move_vma", FRAMES,
+        K.KASAN, "KASAN: slab-out-of-bounds Read in move_vma",
     ),
     "kasan null pointer": Report(
         kasan("null-ptr-deref in move_vma+0x2b1/0x5d0", "Read of size 4 at addr 0000000000000018 by task executor/87"),
-        K.KASAN, "KASAN: null-ptr-deref Read in move_vma", FRAMES,
+        K.KASAN, "KASAN: null-ptr-deref Read in move_vma",
     ),
     "kasan double free": Report(
         kasan("double-free in kmem_cache_free+0x10f/0x3b0", "Free of addr ffff888004a1b4c0 by task executor/87"),
-        K.KASAN, "KASAN: invalid-free in move_vma", FRAMES,
+        K.KASAN, "KASAN: invalid-free in move_vma",
     ),
     "kfence": Report(
         f"{FENCE}\nBUG: KFENCE: use-after-free read in move_vma+0x2b1/0x5d0\n\n"
@@ -309,19 +304,19 @@ REPORTS: dict[str, Report] = {
         "kfence-#12: 0xffff88803a4fe000-0xffff88803a4fe0b7, size=184, cache=vm_area_struct\n\n"
         "allocated by task 87 on cpu 0 at 12.345678s (0.000012s ago):\n vm_area_alloc+0x1c/0xd0\n\n"
         f"freed by task 87 on cpu 0 at 12.345680s (0.000010s ago):\n vm_area_free+0x1a/0x40\n{MACHINE}\n{FENCE}\n",
-        K.KFENCE, "KFENCE: use-after-free read in move_vma", FRAMES,
+        K.KFENCE, "KFENCE: use-after-free read in move_vma",
     ),
     "kfence corruption": Report(
         f"{FENCE}\nBUG: KFENCE: memory corruption in move_vma+0x2b1/0x5d0\n\n"
         f"Corrupted memory at 0xffff88803a4feff8 [ 0xac . . . ] (in kfence-#12):{MREMAP}\n{MACHINE}\n{FENCE}\n",
-        K.KFENCE, "KFENCE: memory corruption in move_vma", FRAMES,
+        K.KFENCE, "KFENCE: memory corruption in move_vma",
     ),
     "kmsan": Report(
         f"=====================================================\n"
         f"BUG: KMSAN: uninit-value in move_vma+0x2b1/0x5d0{MREMAP}\n\n"
         "Uninit was created at:\n slab_post_alloc_hook+0x103/0x9e0\n kmem_cache_alloc_noprof+0x5a0/0xb60\n"
         f" vm_area_alloc+0x1c/0xd0\n{MACHINE}\n=====================================================\n",
-        K.KMSAN, "KMSAN: uninit-value in move_vma", FRAMES,
+        K.KMSAN, "KMSAN: uninit-value in move_vma",
     ),
     "kcsan": Report(
         f"{FENCE}\nBUG: KCSAN: data-race in copy_vma / move_vma\n\n"
@@ -329,13 +324,13 @@ REPORTS: dict[str, Report] = {
         "read to 0xffff888004b0a0c8 of 8 bytes by task 88 on cpu 1:\n copy_vma+0x52/0x320\n dup_mmap+0x1e0/0x810\n\n"
         "value changed: 0x0000000000000012 -> 0x0000000000000013\n\n"
         f"Reported by Kernel Concurrency Sanitizer on:{MACHINE}\n{FENCE}\n",
-        K.KCSAN, "KCSAN: data-race in copy_vma / move_vma", FRAMES,
+        K.KCSAN, "KCSAN: data-race in copy_vma / move_vma",
     ),
     "ubsan": Report(
         f"{CUT}\nUBSAN: shift-out-of-bounds in mm/mremap.c:1192:17\nshift exponent 64 is too large for 64-bit type "
-        f"'long unsigned int'{MACHINE}\nCall Trace:\n <TASK>\n dump_stack_lvl+0x5d/0x80\n ubsan_epilogue+0x5/0x30\n"
-        f" __ubsan_handle_shift_out_of_bounds.cold+0x61/0x16c{MREMAP}{USER}\n---[ end trace ]---\n",
-        K.UBSAN, "UBSAN: shift-out-of-bounds in move_vma", FRAMES,
+        "'long unsigned int'" + dumped("ubsan_epilogue+0x5/0x30", "__ubsan_handle_shift_out_of_bounds.cold+0x61/0x16c")
+        + "\n---[ end trace ]---\n",
+        K.UBSAN, "UBSAN: shift-out-of-bounds in move_vma",
     ),
     # lockdep and its kin
     "circular locking": Report(
@@ -353,7 +348,7 @@ REPORTS: dict[str, Report] = {
             "       ----                    ----\n"
             "  lock(&mm->mmap_lock);\n  lock(&mapping->i_mmap_rwsem);\n\n *** DEADLOCK ***",
         ),
-        K.LOCKDEP, "possible deadlock in vma_prepare", FRAMES,
+        K.LOCKDEP, "possible deadlock in vma_prepare",
     ),
     "recursive locking": Report(
         lockdep(
@@ -362,50 +357,49 @@ REPORTS: dict[str, Report] = {
             "but task is already holding lock:\n"
             "ffff888004b0a0a8 (&mm->mmap_lock){++++}-{4:4}, at: do_mremap+0x9a/0x7d0",
         ),
-        K.LOCKDEP, "possible deadlock in move_vma", FRAMES,
+        K.LOCKDEP, "possible deadlock in move_vma",
     ),
     "inconsistent lock state": Report(
         lockdep("inconsistent lock state", "inconsistent {SOFTIRQ-ON-W} -> {IN-SOFTIRQ-W} usage."),
-        K.LOCKDEP, "inconsistent lock state in move_vma", FRAMES,
+        K.LOCKDEP, "inconsistent lock state in move_vma",
     ),
     "suspicious rcu usage": Report(
         f"\n=============================\nWARNING: suspicious RCU usage\n7.3.4 #3 Not tainted\n"
         "-----------------------------\nlib/maple_tree.c:862 suspicious rcu_dereference_check() usage!\n\n"
         "other info that might help us debug this:\n\nrcu_scheduler_active = 2, debug_locks = 1\n"
-        f"no locks held by executor/87.\n\nstack backtrace:{MACHINE}\nCall Trace:\n <TASK>\n dump_stack_lvl+0x5d/0x80\n"
-        f" lockdep_rcu_suspicious+0x155/0x1a0{MREMAP}{USER}\n",
-        K.LOCKDEP, "WARNING: suspicious RCU usage in move_vma", FRAMES,
+        f"no locks held by executor/87.\n\nstack backtrace:{dumped('lockdep_rcu_suspicious+0x155/0x1a0')}\n",
+        K.LOCKDEP, "WARNING: suspicious RCU usage in move_vma",
     ),
     "invalid wait context": Report(
         f"\n=============================\n[ BUG: Invalid wait context ]\n7.3.4 #3 Not tainted\n"
-        f"-----------------------------\nexecutor/87 is trying to lock:\nstack backtrace:{MACHINE}\n{DUMPED}\n",
-        K.LOCKDEP, "BUG: invalid wait context in move_vma", FRAMES,
+        f"-----------------------------\nexecutor/87 is trying to lock:\nstack backtrace:{dumped()}\n",
+        K.LOCKDEP, "BUG: invalid wait context in move_vma",
     ),
     "sleeping function": Report(
         "BUG: sleeping function called from invalid context at include/linux/sched/mm.h:321\n"
         "in_atomic(): 1, irqs_disabled(): 0, non_block: 0, pid: 87, name: executor\npreempt_count: 1, expected: 0\n"
-        f"RCU nest depth: 0, expected: 0{MACHINE}\nCall Trace:\n <TASK>\n dump_stack_lvl+0x5d/0x80\n"
-        f" __might_resched.cold+0xac/0xc0\n kmem_cache_alloc_noprof+0x1f1/0x2e0{MREMAP}{USER}\n",
-        K.LOCKDEP, "BUG: sleeping function called from invalid context in move_vma", FRAMES,
+        "RCU nest depth: 0, expected: 0"
+        + dumped("__might_resched.cold+0xac/0xc0", "kmem_cache_alloc_noprof+0x1f1/0x2e0") + "\n",
+        K.LOCKDEP, "BUG: sleeping function called from invalid context in move_vma",
     ),
     "scheduling while atomic": Report(
-        f"BUG: scheduling while atomic: executor/87/0x00000002\nModules linked in:{MACHINE}\nCall Trace:\n <TASK>\n"
-        f" dump_stack_lvl+0x5d/0x80\n __schedule_bug.cold+0x3b/0x48{MREMAP}{USER}\n",
-        K.LOCKDEP, "BUG: scheduling while atomic in move_vma", FRAMES,
+        "BUG: scheduling while atomic: executor/87/0x00000002\nModules linked in:"
+        + dumped("__schedule_bug.cold+0x3b/0x48") + "\n",
+        K.LOCKDEP, "BUG: scheduling while atomic in move_vma",
     ),
     # bad state
     "bad page state": Report(
         "BUG: Bad page state in process executor  pfn:04b3a\n"
         "page: refcount:0 mapcount:1 mapping:0000000000000000 index:0x0 pfn:0x4b3a\n"
-        f"flags: 0x100000000000000(node=0|zone=1)\npage dumped because: nonzero mapcount\nModules linked in:{MACHINE}\n"
-        f"Call Trace:\n <TASK>\n dump_stack_lvl+0x5d/0x80\n bad_page.cold+0x7a/0x91{MREMAP}{USER}\n",
-        K.BAD, "BUG: Bad page state in move_vma", FRAMES,
+        "flags: 0x100000000000000(node=0|zone=1)\npage dumped because: nonzero mapcount\nModules linked in:"
+        + dumped("bad_page.cold+0x7a/0x91") + "\n",
+        K.BAD, "BUG: Bad page state in move_vma",
     ),
     "bad page map": Report(
         "BUG: Bad page map in process executor  pte:8000000004b3a867 pmd:04b1e067\n"
         "addr:00007f0000012000 vm_flags:08100073 anon_vma:ffff888004c0e2f0 mapping:0000000000000000 index:7f0000012\n"
-        f"file:(null) fault:0x0 mmap:0x0 read_folio:0x0{MACHINE}\n{DUMPED}\n",
-        K.BAD, "BUG: Bad page map", FRAMES,
+        f"file:(null) fault:0x0 mmap:0x0 read_folio:0x0{dumped()}\n",
+        K.BAD, "BUG: Bad page map",
     ),
     "bad rss counter": Report(
         "BUG: Bad rss-counter state mm:ffff888004b0a000 type:MM_ANONPAGES val:2 Comm:executor Pid:87\n",
@@ -418,8 +412,8 @@ REPORTS: dict[str, Report] = {
     "slab poison": Report(
         f"{FENCE}\nBUG vm_area_struct (Not tainted): Poison overwritten\n"
         "-----------------------------------------------------------------------------\n\n"
-        f"0xffff888004a1b4d8-0xffff888004a1b4df @offset=1240. First byte 0x0 instead of 0x6b{MACHINE}\n{DUMPED}\n",
-        K.BAD, "BUG vm_area_struct: Poison overwritten in move_vma", FRAMES,
+        f"0xffff888004a1b4d8-0xffff888004a1b4df @offset=1240. First byte 0x0 instead of 0x6b{dumped()}\n",
+        K.BAD, "BUG vm_area_struct: Poison overwritten in move_vma",
     ),
     # what stands still
     "hung task": Report(
@@ -431,18 +425,18 @@ REPORTS: dict[str, Report] = {
         "Showing all locks held in the system:\n1 lock held by khungtaskd/28:\n"
         " #0: ffffffff8255ab20 (rcu_read_lock){....}-{1:3}, at: debug_show_all_locks+0x32/0x1c0\n\n"
         "=============================================\n\n",
-        K.HANG, "INFO: task hung in move_vma", FRAMES,
+        K.HANG, "INFO: task hung in move_vma",
     ),
     "soft lockup": Report(
         "watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [executor:87]\n"
         f"Modules linked in:{MACHINE}\nRIP: 0010:move_vma+0x2b1/0x5d0{REGISTERS}\nCall Trace:\n <IRQ>\n"
         f" ? watchdog_timer_fn+0x1de/0x260\n </IRQ>\n <TASK>{MREMAP}{USER}\n",
-        K.HANG, "BUG: soft lockup in move_vma", FRAMES,
+        K.HANG, "BUG: soft lockup in move_vma",
     ),
     "hard lockup": Report(
         f"watchdog: Watchdog detected hard LOCKUP on cpu 0\nModules linked in:{MACHINE}\n"
         f"RIP: 0010:move_vma+0x2b1/0x5d0{REGISTERS}\n{TRACE}\n",
-        K.HANG, "BUG: hard lockup in move_vma", FRAMES,
+        K.HANG, "BUG: hard lockup in move_vma",
     ),
     "rcu stall": Report(
         "rcu: INFO: rcu_preempt self-detected stall on CPU\n"
@@ -450,7 +444,7 @@ REPORTS: dict[str, Report] = {
         f"rcu: \t(t=21000 jiffies g=1021 q=5 ncpus=1){MACHINE}\nRIP: 0010:move_vma+0x2b1/0x5d0{REGISTERS}\n"
         "Call Trace:\n <IRQ>\n ? rcu_dump_cpu_stacks+0xd0/0x110\n rcu_sched_clock_irq+0x2f2/0xec0\n"
         f" update_process_times+0x6f/0xb0\n tick_nohz_handler+0x8c/0x130\n </IRQ>\n <TASK>{MREMAP}{USER}\n",
-        K.HANG, "INFO: rcu detected stall in move_vma", FRAMES,
+        K.HANG, "INFO: rcu detected stall in move_vma",
     ),
     # panic
     "panic": Report(
@@ -465,10 +459,14 @@ REPORTS: dict[str, Report] = {
         K.PANIC, "kernel panic: VFS: Unable to mount root fs on unknown-block(NUM,NUM)", (),
     ),
     "stack protector": Report(
-        f"Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: move_vma+0x5c8/0x5d0{MACHINE}\n"
-        "Call Trace:\n <TASK>\n dump_stack_lvl+0x5d/0x80\n panic+0x118/0x2f0\n __stack_chk_fail+0x15/0x20"
-        f"{MREMAP}{USER}\n",
-        K.PANIC, "kernel panic: stack is corrupted in move_vma", FRAMES,
+        "Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: move_vma+0x5c8/0x5d0"
+        + dumped("panic+0x118/0x2f0", "__stack_chk_fail+0x15/0x20") + "\n",
+        K.PANIC, "kernel panic: stack is corrupted in move_vma",
+    ),
+    # what the bridge says
+    "lost": Report(
+        "[vmadiff: lost connection: it ended with status 1]\n",
+        K.SILENCE, "lost connection: it ended with status NUM", (),
     ),
     # UML
     "uml warn": Report(

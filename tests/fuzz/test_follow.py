@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
+from abi.program import parse
 from fuzz import follow
 from fuzz.follow import Follower
 from fuzz.settings import Settings
+from fuzz.site import Site
 from kernel_bridge import BridgeError
 from model.profile import Profile
-from tests.fuzz.machine import NEW, OLD, FakeExecutor, Told
+from tests.fuzz.machine import NEW, OLD, FakeExecutor, Told, set_up
 from tests.fuzz.test_cli import run
-from tests.fuzz.test_worker import APART, MAP, MOVE
+from tests.fuzz.test_worker import APART, MAP, MOVE, UNMAP, warn
 
 
 class Probed:
@@ -34,10 +36,10 @@ class FakeTarget:
         self.name = name
 
     def start(self, *, user: bool, worker: int) -> FakeExecutor:
-        return FakeExecutor(self.profile)
+        return FakeExecutor(self.profile, says=warn)
 
-    def printed(self) -> bytes:
-        return b""
+    def site(self, *, user: bool, worker: int) -> Site:
+        return Site(lambda: self.start(user=user, worker=worker), end=self.close)
 
     def close(self) -> None:
         FakeTarget.closed += 1
@@ -85,7 +87,32 @@ def test_a_dead_kernel_is_left_behind(told: Told, tmp_path: Path) -> None:
     for _ in range(3):
         follower.take((MAP,), False)
     follower.finish()
-    assert [n["text"] for n in told.of("note")] == ["7.2.6 is left behind: the guest does not boot"]
+    assert told.of("left") == [{"kind": "left", "name": "7.2.6", "text": "the guest does not boot"}]
+    assert follower.is_lost
+
+
+def test_what_a_kernel_reports_is_its_own(told: Told, tmp_path: Path) -> None:
+    """The one that leads runs the same and says nothing."""
+    (tmp_path / "lead").mkdir()
+    lead = set_up(tmp_path / "lead", FakeExecutor(NEW), batch=2)
+    lead.worker.followers.append(Follower("7.2.6", settings(tmp_path), told))
+    lead.feed((MAP,), (MAP, UNMAP), (MAP,))
+    lead.worker.close()
+    assert lead.told.of("finding") == []
+    (finding,) = told.of("finding")
+    assert finding["signature"] == "the kernel reported: WARNING in move_vma [7.2.6]"
+    path = Path(finding["path"])
+    assert path.is_relative_to(tmp_path / "targets" / "7.2.6")
+    text = (path / "program.prog").read_text()
+    assert parse(text, lead.executor.environment.geometry) == (MAP, UNMAP)
+
+
+def test_a_stop_reaches_the_others(told: Told, tmp_path: Path) -> None:
+    lead = set_up(tmp_path, FakeExecutor(NEW))
+    follower = Follower("7.2.6", settings(tmp_path), told)
+    lead.worker.followers.append(follower)
+    lead.worker.stop()
+    assert follower._worker.is_over()
 
 
 def test_both_run_the_same_number_of_programs(tmp_path: Path) -> None:

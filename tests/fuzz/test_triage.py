@@ -186,6 +186,21 @@ def test_broken_entry_is_named(tmp_path: Path) -> None:
         load_known(tmp_path)
 
 
+def test_a_kernels_report_is_not_known_without_evidence(tmp_path: Path) -> None:
+    text = "the kernel reported: WARNING in move_vma < mremap_to < do_mremap"
+    entry = {"signatures": [text], "kernels": ["6.18.*"], "cause": "mm/x.c: f()", "fixed": "6.18.9"}
+    (tmp_path / "moved.json").write_text(json.dumps(entry))
+    with pytest.raises(ValueError, match=r"moved\.prog is missing"):
+        load_known(tmp_path)
+    (tmp_path / "moved.prog").write_text("munmap(W+0, 1p)\n")
+    assert explanation(text, "6.18.3", load_known(tmp_path))
+    assert not explanation(text, "6.19.3", load_known(tmp_path))
+    del entry["fixed"]
+    (tmp_path / "moved.json").write_text(json.dumps(entry))
+    with pytest.raises(ValueError, match="fixed"):
+        load_known(tmp_path)
+
+
 def test_packaged_entries_are_readable() -> None:
     for entry in load_known(PACKAGED / "divergences"):
         assert entry.cause

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ from abi.consts import (
     PAGE,
     PROT_READ,
 )
-from abi.program import parse
+from abi.program import parse, parse_all
 from abi.trace import STEP
+from fuzz import symbols
 from fuzz.inflight import leftovers, read
 from fuzz.produce import Producer
+from fuzz.triage import Known
+from kernel_bridge import BridgeError
 from model.errors import Unmodelled
 from model.run import Run
 from tests.fuzz.machine import ENVIRONMENT, NEW, OLD, FakeExecutor, FakeLoss, set_up
@@ -238,11 +242,9 @@ def test_full_disk_loses_no_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_known_divergence_is_not_new(tmp_path: Path) -> None:
-    from fuzz.triage import Known
-
     bench = set_up(tmp_path, FakeExecutor(OLD))
     text = "mremap[MAYMOVE,FIXED,same] result: model address, kernel EFAULT"
-    bench.worker._known.append(Known((text,), ("0.0.*",), "an old kernel"))
+    bench.worker._ledger._known.append(Known((text,), ("0.0.*",), "an old kernel"))
     bench.feed((MAP, APART, MOVE))
     (finding,) = bench.told.of("finding")
     assert finding["cause"] == "an old kernel"
@@ -252,7 +254,7 @@ def test_known_divergence_is_not_new(tmp_path: Path) -> None:
 def test_stop_finishes_what_was_begun(tmp_path: Path) -> None:
     bench = set_up(tmp_path, FakeExecutor(OLD), runs=None, batch=64)
     bench.worker.accept(bench.producer.predict((MAP, APART, MOVE)))
-    bench.worker.stopped = True
+    bench.worker.stop()
     assert bench.worker.is_over()
     bench.worker.finish()
     assert len(bench.told.of("finding")) == 1
@@ -319,7 +321,7 @@ def test_death_of_the_kernel_is_a_finding(tmp_path: Path) -> None:
     path = Path(finding["path"])
     assert parse((path / "program.prog").read_text(), ENVIRONMENT.geometry) == (MAP, UNMAP)
     assert (path / "report.txt").read_text().startswith(title)
-    assert "it came again" in (path / "report.txt").read_text()
+    assert "it came again alone, on a fresh executor" in (path / "report.txt").read_text()
     assert "mmap(" in (path / "before.prog").read_text()
     assert (path / "console.log").read_text() == oops
 
@@ -340,28 +342,187 @@ def test_silence_is_a_finding_too(tmp_path: Path) -> None:
 
 
 def test_a_warning_is_tied_to_the_program_that_brings_it_about(tmp_path: Path) -> None:
-    """The kernel goes on: which of the batch it was is found by running each again."""
-    said: list[bytes] = []
-
-    def look(program: Program, data: bytes) -> bytes:
-        if UNMAP in program:
-            said.append(WARNED.encode())
-        return data
-
-    def printed() -> bytes:
-        text = b"".join(said)
-        said.clear()
-        return text
-
-    bench = set_up(
-        tmp_path,
-        FakeExecutor(NEW, look),
-        start=lambda: FakeExecutor(NEW, look),
-        printed=printed,
-        batch=3,
-    )
-    bench.feed((MAP,), (MAP, UNMAP), (APART,))
+    """The kernel goes on, and so does the worker; which of the batch it was is found by running each again."""
+    bench = set_up(tmp_path, FakeExecutor(NEW, says=warn), batch=3)
+    bench.feed((MAP,), (MAP, UNMAP), (APART,), (MAP, UNMAP))
+    assert bench.told.of("stats")[-1]["sequences"] == 4
+    assert [executor.batches for executor in bench.fresh] == [
+        [[(MAP,)], [(MAP, UNMAP)]],
+        [[(MAP, UNMAP)]],
+    ]
     (finding,) = bench.told.of("finding")
     assert finding["signature"] == "the kernel reported: WARNING in move_vma"
     text = (Path(finding["path"]) / "program.prog").read_text()
     assert parse(text, ENVIRONMENT.geometry) == (MAP, UNMAP)
+
+
+def warn(program: Program) -> bytes:
+    return WARNED.encode() if UNMAP in program else b""
+
+
+def read_all(path: Path) -> list[Program]:
+    return parse_all(path.read_text(), ENVIRONMENT.geometry)
+
+
+def test_a_report_is_made_smaller_on_kernels_booted_for_it(tmp_path: Path) -> None:
+    booted: list[FakeExecutor] = []
+
+    def renew() -> FakeExecutor:
+        booted.append(FakeExecutor(NEW, says=warn))
+        return booted[-1]
+
+    bench = set_up(tmp_path, FakeExecutor(NEW, says=warn), renew=renew, batch=3)
+    bench.feed((APART,), (MAP, APART, UNMAP, MAP), (APART,))
+    (finding,) = bench.told.of("finding")
+    path = Path(finding["path"])
+    assert read_all(path / "program.prog") == [(MAP, APART, UNMAP, MAP)]
+    assert read_all(path / "reduced.prog") == [(UNMAP,)]
+    report = (path / "report.txt").read_text()
+    assert "again    it came again alone, on a freshly booted kernel\n" in report
+    assert "reduced  to 1 program of 1 call from 1 program of 4 calls, in " in report
+    assert bench.fresh == [], "none of it on kernels that have run something"
+    assert all(executor.is_closed for executor in booted)
+    assert {len(executor.batches) for executor in booted[1:]} == {1}
+
+
+def test_what_takes_several_programs_is_made_smaller_too(tmp_path: Path) -> None:
+    """A kernel that warns at an unmapping once something was mapped apart."""
+
+    def kernel() -> FakeExecutor:
+        apart: list[Program] = []
+
+        def says(program: Program) -> bytes:
+            apart.extend([program] * (APART in program))
+            return WARNED.encode() if apart and UNMAP in program else b""
+
+        return FakeExecutor(NEW, says=says)
+
+    bench = set_up(tmp_path, kernel(), renew=kernel, batch=2)
+    bench.feed((MAP,), (MAP, APART), (MAP,), (MAP,), (MAP,), (MAP, UNMAP))
+    (finding,) = bench.told.of("finding")
+    path = Path(finding["path"])
+    assert "it did not come again: see before.prog" in (path / "report.txt").read_text()
+    assert read_all(path / "reduced.prog") == [(APART,), (UNMAP,)]
+    data = json.loads((path / "finding.json").read_text())
+    assert (data["stable"], len(data["reduced"])) == (False, 2)
+
+
+def test_a_report_in_a_confirmation_is_a_finding(tmp_path: Path) -> None:
+    """Observed in full it complains, and only then."""
+
+    def confirmed() -> FakeExecutor:
+        return FakeExecutor(OLD, says=lambda program: WARNED.encode())
+
+    bench = set_up(tmp_path, FakeExecutor(OLD), start=confirmed)
+    bench.feed((MAP, APART, MOVE))
+    texts = [finding["signature"] for finding in bench.told.of("finding")]
+    assert texts == [
+        "mremap[MAYMOVE,FIXED,same] result: model address, kernel EFAULT",
+        "the kernel reported: WARNING in move_vma",
+    ]
+
+
+def test_what_was_reported_before_any_program_is_nobodys(tmp_path: Path) -> None:
+    bench = set_up(tmp_path, FakeExecutor(NEW, console=WARNED.encode()))
+    bench.worker.listen()
+    bench.feed((MAP,))
+    (finding,) = bench.told.of("finding")
+    assert "no program was running" in (Path(finding["path"]) / "report.txt").read_text()
+    assert bench.fresh == []
+
+
+def test_known_report_is_not_new(tmp_path: Path) -> None:
+    bench = set_up(tmp_path, FakeExecutor(NEW, says=warn))
+    entry = Known(("the kernel reported: WARNING in move_vma",), ("0.0.*",), "mm/x.c: f()")
+    bench.worker._ledger._known.append(entry)
+    bench.feed((MAP, UNMAP))
+    (finding,) = bench.told.of("finding")
+    assert (finding["cause"], finding["path"]) == ("mm/x.c: f()", "")
+    assert not (tmp_path / "findings").exists()
+
+
+def test_no_more_is_tried_than_there_is_time_for(tmp_path: Path) -> None:
+    """Whoever asks for an end gets the finding as it is."""
+    bench = set_up(
+        tmp_path, FakeExecutor(NEW, says=warn), renew=lambda: FakeExecutor(NEW, says=warn)
+    )
+    bench.worker.accept(bench.producer.predict((MAP, UNMAP, MAP)))
+    bench.worker.stop()
+    bench.worker.finish()
+    (finding,) = bench.told.of("finding")
+    path = Path(finding["path"])
+    assert "alone, on a freshly booted kernel" in (path / "report.txt").read_text()
+    assert "in 0 trials, and time was up" in (path / "report.txt").read_text()
+    assert read_all(path / "reduced.prog") == [(MAP, UNMAP, MAP)]
+
+
+def test_kernel_that_cannot_be_booted_again_costs_no_finding(tmp_path: Path) -> None:
+    def refuse() -> FakeExecutor:
+        raise BridgeError("the guest does not boot")
+
+    bench = set_up(tmp_path, FakeExecutor(NEW, says=warn), renew=refuse)
+    bench.feed((MAP, UNMAP), (MAP,))
+    (finding,) = bench.told.of("finding")
+    text = (Path(finding["path"]) / "report.txt").read_text()
+    assert "it could not be tried again: the guest does not boot" in text
+    assert bench.told.of("stats")[-1]["sequences"] == 2
+
+
+NM = "ffffffff81234000 0000000000000456 t move_vma"
+
+
+def test_functions_in_a_report_get_their_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vmlinux = tmp_path / "vmlinux"
+    vmlinux.touch()
+
+    def run_(*command: str, input_: str = "") -> list[str]:
+        if command[0] == "nm":
+            return [NM]
+        return [line for at in input_.split() for line in (at, "move_vma", "mm/mremap.c:712")]
+
+    monkeypatch.setattr(symbols, "_run", run_)
+    bench = set_up(tmp_path, FakeExecutor(NEW, says=warn), vmlinux=vmlinux)
+    bench.feed((MAP, UNMAP))
+    (finding,) = bench.told.of("finding")
+    assert finding["signature"] == "the kernel reported: WARNING in move_vma"
+    text = (Path(finding["path"]) / "report.txt").read_text()
+    assert "move_vma+0x123/0x456 mm/mremap.c:712\n" in text
+    assert "no file and line" not in text
+
+
+def test_a_lost_kernel_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    """The one that leads, too: what it was running is kept, and the others run what there is."""
+
+    class Gone(FakeExecutor):
+        def collect(self) -> Any:
+            raise BridgeError("the guest does not boot")
+
+    @dataclass
+    class Other:
+        is_lost: bool = False
+        taken: list[Program] = field(default_factory=list)
+
+        def take(self, program: Program, full: bool) -> None:
+            self.taken.append(program)
+
+        def stop(self) -> None: ...
+        def finish(self) -> None: ...
+        def close(self) -> None: ...
+
+    other = Other()
+    bench = set_up(tmp_path, Gone(NEW), batch=1, target="7.3.4")
+    bench.worker.followers.append(other)
+    bench.feed(*[(MAP,)] * 4)
+    assert len(other.taken) == 4
+    assert bench.told.of("left") == [
+        {"kind": "left", "name": "7.3.4", "text": "the guest does not boot"}
+    ]
+    assert [read(path) for path in leftovers(tmp_path)] == [[(MAP,)]]
+    other.is_lost = True
+    with pytest.raises(BridgeError, match="every kernel was lost"):
+        bench.worker.accept(bench.producer.predict((MAP,)))
+    (tmp_path / "alone").mkdir()
+    with pytest.raises(BridgeError, match="does not boot"):
+        set_up(tmp_path / "alone", Gone(NEW)).feed((MAP,))

@@ -1,0 +1,158 @@
+"""A kernel's report on disk: a directory as for a divergence, with what ran before it and what is left of that.
+
+findings/<title>/report.txt      for people: what ran, how it came again, the report with file and line
+                 program.prog    the program that was running
+                 before.prog     up to a thousand before it, oldest first
+                 reduced.prog    the fewest programs and calls that bring it about, where that was found out
+                 console.log     the last that the kernel printed
+                 finding.json    all of that for other programs
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from abi.calls import Program
+from abi.environment import Environment
+from abi.program import format_all, format_program
+from fuzz.findings import name_of
+from fuzz.headlines import Crash
+from fuzz.storage import write_atomically, write_directory
+from fuzz.symbols import locate
+from fuzz.trials import Ran
+
+#: Programs that are kept of what ran before.
+BEFORE: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """What is left of a series that shows a crash. how: in a line."""
+
+    series: tuple[Ran, ...]
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class CrashFinding:
+    """A report of the kernel.
+
+    ran: what was running; before: what ran before it, oldest first; console: the last that the kernel printed; shown:
+    what brought the report about again, with `ran` its last, nothing if it did not come; again: how that went; worker:
+    which of several workers on one kernel saw it with programs of its own, -1 if there is one; places: why its
+    functions have no file and line, "" if they have.
+    """
+
+    crash: Crash
+    ran: Ran
+    before: tuple[Ran, ...]
+    console: str
+    environment: Environment
+    profile: str
+    shown: tuple[Ran, ...]
+    again: str
+    worker: int = -1
+    places: str = ""
+    reduction: Reduction | None = None
+
+    @property
+    def program(self) -> Program:
+        """What was running."""
+        return self.ran.program
+
+    @property
+    def stable(self) -> bool:
+        """The program alone brought the report about again."""
+        return len(self.shown) == 1
+
+    @property
+    def signature(self) -> str:
+        """One line that is the same for each report of one fault."""
+        return self.crash.signature
+
+    @property
+    def name(self) -> str:
+        """That of its directory. Which worker it was is not known where it did not come again."""
+        name = name_of(self.signature)
+        return name if self.stable or self.worker < 0 else f"{name}-worker-{self.worker}"
+
+    def located(self, vmlinux: Path | None) -> "CrashFinding":
+        """With file and line behind the functions in its text. Its title and frames stay: they are to be the same where
+        there are no symbols."""
+        text, lacking = locate(self.crash.text, vmlinux)
+        return replace(self, crash=replace(self.crash, text=text), places=lacking)
+
+    def text(self) -> str:
+        """The report for people."""
+        rows = [
+            ("kernel", f"{self.environment.release} {self.environment.machine}"),
+            ("profile", self.profile),
+            ("stack", " < ".join(self.crash.frames) or "unknown"),
+            ("again", self.again + ("" if self.shown else ": see before.prog")),
+        ]
+        if self.reduction:
+            rows.append(("reduced", self.reduction.how))
+        if self.places:
+            rows.append(("source", f"no file and line: {self.places}"))
+        lines = [self.crash.title, "", *(f"{name:<8} {value}" for name, value in rows)]
+        lines += ["", "program", *self._indented(self.program)]
+        if self.reduction and [each.program for each in self.reduction.series] != [self.program]:
+            lines += ["", "reduced"]
+            for number, each in enumerate(self.reduction.series):
+                lines += ["    --"] * bool(number) + self._indented(each.program)
+        return "\n".join([*lines, "", "the kernel's report", self.crash.text])
+
+    def _indented(self, program: Program) -> list[str]:
+        text = format_program(program, self.environment.geometry)
+        return [f"    {line}" for line in text.splitlines()]
+
+    def write(self, directory: Path) -> tuple[Path, bool]:
+        """Write it below `directory`, unless it is there; its path, and whether it was not.
+
+        Raises:
+            OSError: it could not be written; nothing is left behind.
+        """
+        path = directory / self.name
+        return path, write_directory(path, self._files())
+
+    def rewrite(self, path: Path) -> None:
+        """Bring what was written up to date.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        for name, data in self._files().items():
+            write_atomically(path / name, data, durable=True)
+
+    def _files(self) -> dict[str, bytes]:
+        geometry = self.environment.geometry
+        head = f"# {self.crash.title}\n# {self.environment.release}, profile {self.profile}\n"
+        before = format_all([each.program for each in self.before], geometry)
+        data: dict[str, Any] = {
+            "signature": self.signature,
+            "title": self.crash.title,
+            "class": str(self.crash.kind),
+            "frames": list(self.crash.frames),
+            "stable": self.stable,
+            "again": self.again,
+            "program": format_program(self.program, geometry),
+            "full": self.ran.full,
+            "profile": self.profile,
+            "environment": self.environment.to_json(),
+        }
+        files = {
+            "report.txt": self.text().encode(),
+            "program.prog": f"{head}{format_program(self.program, geometry)}".encode(),
+            "before.prog": f"{head}# what ran before\n{before}".encode(),
+            "console.log": self.console.encode(),
+        }
+        if self.reduction:
+            data["reduced"] = [
+                {"program": format_program(each.program, geometry), "full": each.full}
+                for each in self.reduction.series
+            ]
+            series = format_all([each.program for each in self.reduction.series], geometry)
+            files["reduced.prog"] = f"{head}# {self.reduction.how}\n{series}".encode()
+        files["finding.json"] = json.dumps(data, indent=1).encode() + b"\n"
+        return files

@@ -1,0 +1,109 @@
+"""Programs again, on executors that have run nothing else: whether what was seen comes again."""
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from abi.calls import Program
+from abi.trace import Layout
+from fuzz.compare import Divergence, first_divergence
+from fuzz.console import Console
+from fuzz.headlines import Crash
+from fuzz.produce import Prepared
+from fuzz.site import Executor, Site
+from fuzz.triage import signature
+from model.errors import Unmodelled
+
+#: Fresh executors a divergence has to show itself in.
+CONFIRMATIONS: Final = 3
+#: Seconds without a new line after which a report without an end is taken for whole, and between looks.
+PATIENCE: Final = 1.0
+_TICK: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A program as it ran. full: it was observed in full, which makes the kernel do more."""
+
+    program: Program
+    full: bool = False
+
+
+#: The model's trace, after the kernel's was seen.
+Settle = Callable[[Prepared, bytes], bytes]
+#: Told what the kernel printed while a divergence was tried.
+Hear = Callable[[Ran, bytes], None]
+
+
+class Trials:
+    """Tries programs again on a site. `settle`, `hear`: see `Settle` and `Hear`."""
+
+    def __init__(self, site: Site, settle: Settle, initial: Layout, hear: Hear) -> None:
+        self._site = site
+        self._settle = settle
+        self._initial = initial
+        self._hear = hear
+
+    @property
+    def boots(self) -> bool:
+        """Whether reports are tried on a freshly booted kernel."""
+        return self._site.renew is not None
+
+    @property
+    def slow(self) -> float:
+        """How much longer all takes than on the running kernel."""
+        return self._site.slow()
+
+    def divergence(self, prepared: Prepared) -> Divergence | None:
+        """The divergence that shows itself in each of three executors that have run nothing else; None if it is not the
+        same in all of them, or one of them leaves the domain of the model."""
+        program = prepared.program
+        found: Divergence | None = None
+        for _ in range(CONFIRMATIONS):
+            executor = self._site.start()
+            try:
+                (observed,) = executor.run([program], full=prepared.full)
+                self._hear(Ran(program, prepared.full), executor.printed())
+            finally:
+                executor.close()
+            try:
+                expected = self._settle(prepared, observed.data)
+            except Unmodelled:
+                return None
+            again = first_divergence(expected, observed.data, self._initial)
+            if again is None:
+                return None
+            text = signature(program[again.index], again)
+            if found is not None and text != signature(program[found.index], found):
+                return None
+            found = again
+        return found
+
+    def reports(self, series: Sequence[Ran]) -> Generator[tuple[list[Crash], bool], None, None]:
+        """The programs one at a time on one executor, whose kernel has been booted for that where it can be: what the
+        kernel reported during each, and whether it died. To be closed when enough was seen."""
+        executor = (self._site.renew or self._site.start)()
+        try:
+            executor.printed()
+            console = Console()
+            for ran in series:
+                (observed,) = executor.run([ran.program], full=ran.full)
+                dead = observed.loss is not None and observed.loss.kind == "crash"
+                said = observed.loss.console if dead and observed.loss else ""
+                yield _whole(console, executor, said.encode()), dead
+        finally:
+            executor.close()
+
+
+def _whole(console: Console, executor: Executor, data: bytes) -> list[Crash]:
+    """The reports in what was printed; those that are not at their end are waited for."""
+    found = console.feed(data + executor.printed())
+    heard = time.monotonic()
+    while console.unfinished and time.monotonic() - heard < PATIENCE:
+        time.sleep(_TICK)
+        more = executor.printed()
+        if more:
+            heard = time.monotonic()
+        found += console.feed(more)
+    return found + console.flush()
