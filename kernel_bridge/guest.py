@@ -1,6 +1,6 @@
 """Guests: kernels that are started for executors, watched, and started again when they die.
 
-It knows how QEMU and User-Mode-Linux are run, and their consoles. What goes through the channel is `remote`'s
+It knows how they are run, and their consoles. What goes through the channel is `remote`'s
 business, where kernels come from that of others.
 """
 
@@ -12,18 +12,20 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import which
+from types import ModuleType
 from typing import Final, Protocol
 
-from kernel_bridge import leash
+from kernel_bridge import leash, pack
 from kernel_bridge.build import BuildError, build
 from kernel_bridge.initramfs import initramfs
 from kernel_bridge.machine import BridgeError, MachineLost
 from kernel_bridge.objects import memfd_create
-from kernel_bridge.remote import HEADER, HELLO, Channel, Remote
+from kernel_bridge.remote import BLOCK, HEADER, HELLO, TAKEN, WINDOW, Channel, Remote
 
 _CHUNK: Final = 1 << 20
 #: How much of a console is kept (bytes).
@@ -81,9 +83,12 @@ class Stream:
         self._selector = selectors.DefaultSelector()
         self._selector.register(end, selectors.EVENT_READ)
 
-    def send(self, message: bytes) -> None:
+    def send(self, message: bytes, seconds: float) -> None:
+        self._end.settimeout(seconds)
         try:
             self._end.sendall(message)
+        except TimeoutError:
+            raise MachineLost(f"it has taken nothing for {seconds:g} s") from None
         except OSError as error:
             raise MachineLost(f"its channel is cut: {error.strerror}") from None
 
@@ -119,6 +124,46 @@ class Stream:
         return kind, body
 
 
+class Line(Stream):
+    """A channel that is a terminal line at the other end: there is never more on its way than the line holds."""
+
+    def __init__(self, end: socket.socket) -> None:
+        super().__init__(end)
+        self._room = WINDOW
+        #: Came while room was waited for.
+        self._messages: deque[tuple[int, bytes]] = deque()
+
+    def send(self, message: bytes, seconds: float) -> None:
+        at = 0
+        while at < len(message):
+            if not self._room:
+                self._wait_for_room(seconds)
+            part = message[at : at + self._room]
+            super().send(part, seconds)
+            self._room -= len(part)
+            at += len(part)
+
+    def receive(self, seconds: float) -> tuple[int, bytes] | None:
+        if self._messages:
+            return self._messages.popleft()
+        deadline = time.monotonic() + seconds
+        while message := super().receive(max(0.0, deadline - time.monotonic())):
+            if message[0] != TAKEN:
+                return message
+            self._room += BLOCK
+        return None
+
+    def _wait_for_room(self, seconds: float) -> None:
+        while not self._room:
+            message = super().receive(seconds)
+            if message is None:
+                raise MachineLost(f"it has taken nothing for {seconds:g} s")
+            if message[0] == TAKEN:
+                self._room += BLOCK
+            else:
+                self._messages.append(message)
+
+
 @dataclass(slots=True)
 class Running:
     """A started guest: its process, console and channel, which its agent has not used yet."""
@@ -128,21 +173,27 @@ class Running:
     channel: Channel
 
     def end(self) -> None:
-        """Kill it."""
+        """Kill it, and all processes that it consists of."""
         self.channel.close()
-        with contextlib.suppress(ProcessLookupError):
+        self.process.terminate()
+        try:
+            self.process.wait(_LAST_WORDS)
+        except subprocess.TimeoutExpired:
             self.process.kill()
-        self.process.wait()
+            self.process.wait()
         self.console.join(_LAST_WORDS)
 
 
 class Launcher(Protocol):
-    """How a kind of guest is started. slow: how much longer all takes there than on the running kernel."""
+    """How a kind of guest is started. slow: how much longer all takes there than on the running kernel; reader: how
+    layouts are best read there (`executor.ExecutorConfig`)."""
 
     @property
     def name(self) -> str: ...
     @property
     def slow(self) -> float: ...
+    @property
+    def reader(self) -> str: ...
     def launch(self) -> Running:
         """Start it.
 
@@ -170,6 +221,10 @@ class Qemu:
     def slow(self) -> float:
         return 1.0 if self.accel == "kvm" else 4.0
 
+    @property
+    def reader(self) -> str:
+        return "auto"
+
     def launch(self) -> Running:
         program = which("qemu-system-x86_64")
         if program is None:
@@ -178,7 +233,8 @@ class Qemu:
             raise BridgeError(f"{self.image}: no such kernel image")
         ours, theirs = socket.socketpair()
         with theirs:
-            return _run(self._command(program, theirs.fileno()), ours, pass_fds=(theirs.fileno(),))
+            fds = (theirs.fileno(),)
+            return _run(self._command(program, theirs.fileno()), leash, Stream(ours), pass_fds=fds)
 
     def _command(self, program: str, channel: int) -> list[str]:
         cpu = "host" if self.accel == "kvm" else "max,cx16=off,la57=off"
@@ -195,6 +251,43 @@ class Qemu:
         ]  # fmt: skip
 
 
+@dataclass(slots=True)
+class Uml:
+    """A User-Mode-Linux: `image` is the program that it is; memory in MiB."""
+
+    image: Path
+    memory: int = 1024
+
+    @property
+    def name(self) -> str:
+        return "User-Mode-Linux"
+
+    @property
+    def slow(self) -> float:
+        return 4.0
+
+    @property
+    def reader(self) -> str:
+        return "maps"  # a system call costs much more than what it does
+
+    def launch(self) -> Running:
+        if not os.access(self.image, os.X_OK):
+            raise BridgeError(f"{self.image}: no such program")
+        ours, theirs = socket.socketpair()
+        with theirs:
+            fds = (theirs.fileno(),)
+            return _run(self._command(theirs.fileno()), pack, Line(ours), pass_fds=fds)
+
+    def _command(self, channel: int) -> list[str]:
+        return [
+            str(self.image.absolute()), f"mem={self.memory}M", f"initrd={_initramfs(())}", "rdinit=/init",
+            "con=null", "con0=null,fd:1", f"con1=fd:{channel}", "vmadiff_channel=/dev/tty1",
+            # Where it would leave a directory when it is killed; it does without.
+            "uml_dir=/dev/null/",
+            *_COMMON,
+        ]  # fmt: skip
+
+
 def _initramfs(modules: Sequence[bytes]) -> Path:
     try:
         return initramfs(modules)
@@ -202,12 +295,15 @@ def _initramfs(modules: Sequence[bytes]) -> Path:
         raise BridgeError(str(error)) from None
 
 
-def _run(command: Sequence[str], ours: socket.socket, pass_fds: tuple[int, ...]) -> Running:
-    """Start a command on a leash."""
+def _run(
+    command: Sequence[str], keeper: ModuleType, channel: Channel, pass_fds: tuple[int, ...]
+) -> Running:
+    """Start a command that does not outlive this process, which `keeper` sees to."""
+    assert keeper.__file__
     read, write = os.pipe2(os.O_CLOEXEC)
     try:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *command],
+            [sys.executable, "-I", "-S", keeper.__file__, str(os.getpid()), *command],
             stdin=subprocess.DEVNULL,
             stdout=write,
             stderr=write,
@@ -215,11 +311,11 @@ def _run(command: Sequence[str], ours: socket.socket, pass_fds: tuple[int, ...])
         )
     except OSError as error:
         os.close(read)
-        ours.close()
+        channel.close()
         raise BridgeError(f"{command[0]} cannot be started: {error.strerror}") from None
     finally:
         os.close(write)
-    return Running(process, Console(read), Stream(ours))
+    return Running(process, Console(read), channel)
 
 
 @dataclass(slots=True)
@@ -270,6 +366,11 @@ class Guest(Remote):
     def slow(self) -> float:
         """How much longer all takes there than on the running kernel."""
         return self._launcher.slow
+
+    @property
+    def reader(self) -> str:
+        """How layouts are best read there."""
+        return self._launcher.reader
 
     @property
     def pid(self) -> int:

@@ -14,7 +14,11 @@ enum agent_kind {
 	AGENT_END, /* kill it; its wait status */
 	AGENT_ANSWER, /* from the agent: the executor rang back; what the shared memory says */
 	AGENT_DIED, /* from the agent: it is gone; likewise */
+	AGENT_TAKEN, /* from the agent on a terminal line: it has read another block */
 };
+
+/* Bytes of a block. */
+#define AGENT_BLOCK 1024
 
 struct agent_header {
 	u32 kind, size;
