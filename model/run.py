@@ -251,8 +251,9 @@ class Run:
 def _initial_space(environment: Environment, profile: Profile) -> AddressSpace:
     space = AddressSpace(environment, profile.changes)
     inodes: dict[int, Inode] = {}
-    space.files = {obj.fd: _file(obj, inodes) for obj in environment.objects}
-    space.segments = tuple(_file(obj, inodes).inode for obj in environment.segments)
+    has_thp = "THP" in environment.config
+    space.files = {obj.fd: _file(obj, inodes, has_thp) for obj in environment.objects}
+    space.segments = tuple(_file(obj, inodes, has_thp).inode for obj in environment.segments)
     space.uffds = frozenset(obj.fd for obj in environment.objects if obj.fs == "uffd")
     for vma in environment.initial:
         space.insert(_own_vma(space, vma, inodes))
@@ -260,8 +261,9 @@ def _initial_space(environment: Environment, profile: Profile) -> AddressSpace:
     return space
 
 
-def _file(obj: Object, inodes: dict[int, Inode]) -> File:
-    """The open file behind a descriptor; descriptors of one object share its inode."""
+def _file(obj: Object, inodes: dict[int, Inode], has_thp: bool) -> File:
+    """The open file behind a descriptor; descriptors of one object share its inode. `has_thp`: the kernel was built
+    with transparent huge pages, without which thp_get_unmapped_area() is none (include/linux/huge_mm.h)."""
     shmem = obj.fs in SHMEM_FILE_SYSTEMS or obj.fs == "sysv"
     kind = KINDS.get(obj.fs)
     inode = Inode(
@@ -279,7 +281,7 @@ def _file(obj: Object, inodes: dict[int, Inode]) -> File:
     file = File(
         inode,
         zero=obj.fs == "devzero",
-        thp_area=obj.fs in THP_AREA_FILE_SYSTEMS,
+        thp_area=has_thp and obj.fs in THP_AREA_FILE_SYSTEMS,
         own_area=obj.fs in OWN_AREA_KINDS,
         sync=obj.fs in SYNC_FILE_SYSTEMS,
         fsync=obj.fs not in KERNEL_FILE_SYSTEMS and (kind is None or obj.fs == "sysv"),

@@ -89,7 +89,7 @@ class AddressSpace:
     object that the program creates.
     events: what EVENT_UFFD reported of the call that runs (`abi.trace.EVENT`). child: what the child of a fork reports:
     records, VmFlags, and the rest.
-    write_protected: a userfaultfd has write-protected pages.
+    write_protected: a userfaultfd has write-protected pages. aged: advice made the kernel take pages for unused.
     own_dropped: pages of the executor's own were dropped; which it has used since then is not known.
     fillers: how many mappings the VMA with VM_FILLER stands for; filled: there was one, once.
     def_flags: VM_* that every new mapping gets (mm->def_flags). limits: soft limits by RLIMIT_* (bytes); a new dict
@@ -101,6 +101,7 @@ class AddressSpace:
 
     __slots__ = (
         "_next_anon_vma",
+        "aged",
         "brk",
         "changes",
         "child",
@@ -163,6 +164,7 @@ class AddressSpace:
         self.merge_any = False
         self.mdwe = 0
         self.write_protected = False
+        self.aged = False
         self._next_anon_vma = 1
 
     def copy(self) -> "AddressSpace":
@@ -195,6 +197,7 @@ class AddressSpace:
         new.merge_any = self.merge_any
         new.mdwe = self.mdwe
         new.write_protected = self.write_protected
+        new.aged = self.aged
         new._next_anon_vma = self._next_anon_vma
         return new
 
