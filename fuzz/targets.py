@@ -12,7 +12,7 @@ import kernels
 from fuzz.status import UsageError
 from kernel_bridge import BridgeError, ExecutorConfig, Guest, KernelExecutor
 from kernel_bridge.build import BuildError, writable_directory
-from kernel_bridge.guest import Qemu
+from kernel_bridge.guest import Qemu, Uml
 from kernel_bridge.kmsg import Kmsg, KmsgError
 from kernels import KernelError
 
@@ -92,6 +92,7 @@ class Target:
         guest = self._guests[place][0]
         config = ExecutorConfig(
             drop_privileges=user,
+            reader=guest.reader,
             call_seconds=_CALL * self._slow,
             program_seconds=_PROGRAM * self._slow,
             start_seconds=_START * self._slow,
@@ -139,11 +140,12 @@ class Target:
             modules = kernel.load_modules()
         if not image.is_file():
             raise UsageError(f"{image}: no such kernel image")
-        if arch == "uml":
-            raise BridgeError(f"{name}: User-Mode-Linux is not supported yet")
         sanitized = "kasan" in features
         memory = _SANITIZED_MEMORY if sanitized else _MEMORY
         more = _SANITIZED if sanitized else 1.0
+
+        if arch == "uml":
+            return lambda: self._boot_uml(Uml(image, memory), modules, more)
 
         early = tuple(content for name, content in modules if name.startswith(_CHANNEL))
         modules = [each for each in modules if not each[0].startswith(_CHANNEL)]
@@ -160,6 +162,10 @@ class Target:
             return Guest(tcg, modules, _BOOT * self._slow)
 
         return launch
+
+    def _boot_uml(self, uml: Uml, modules: list[tuple[str, bytes]], more: float) -> Guest:
+        self._slow = uml.slow * more
+        return Guest(uml, modules, _BOOT * self._slow)
 
 
 def _no_kvm() -> Path:
