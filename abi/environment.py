@@ -128,7 +128,9 @@ class Environment:
     #: pkey_mprotect), "SOFT_DIRTY" (the kernel tracks what was written to), "BLIND" (memory that may not be
     #: read cannot be read through /proc/self/mem either), "BOTTOM_UP" (unhinted mappings are placed from
     #: `Geometry.top` upwards), "STRICT_READ" (a page comes for a read only where PROT_READ or PROT_EXEC is: elsewhere a
-    #: mapping that may be written to may be read).
+    #: mapping that may be written to may be read), "EXEC_BRK" (the heap is executable), "HOSTED" (the kernel is a
+    #: program: User-Mode-Linux), "STALE_TABLES" (pages can still be seen where a call frees a page table and
+    #: makes another).
     config: frozenset[str] = frozenset()
     #: vm.overcommit_memory.
     overcommit: int = 0

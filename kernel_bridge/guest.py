@@ -5,6 +5,7 @@ business, where kernels come from that of others.
 """
 
 import contextlib
+import mmap
 import os
 import selectors
 import socket
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import which
@@ -25,7 +26,19 @@ from kernel_bridge.build import BuildError, build
 from kernel_bridge.initramfs import initramfs
 from kernel_bridge.machine import BridgeError, MachineLost
 from kernel_bridge.objects import memfd_create
-from kernel_bridge.remote import BLOCK, HEADER, HELLO, TAKEN, WINDOW, Channel, Remote
+from kernel_bridge.remote import (
+    BLOCK,
+    FETCHED,
+    HEADER,
+    HELLO,
+    SMALL,
+    STORE_HALF,
+    STORED,
+    TAKEN,
+    WINDOW,
+    Channel,
+    Remote,
+)
 
 _CHUNK: Final = 1 << 20
 #: How much of a console is kept (bytes).
@@ -125,19 +138,29 @@ class Stream:
 
 
 class Line(Stream):
-    """A channel that is a terminal line at the other end: there is never more on its way than the line holds."""
+    """A channel that is a terminal line at the other end: there is never more on its way than the line holds. What is
+    large goes through `store`, memory that is shared with the guest, if the agent finds it."""
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: socket.socket, store: mmap.mmap | None = None) -> None:
         super().__init__(end)
+        self._store = store
+        self._uses_store = False
+        self._is_stored = False
+        self._owes_word = False
         self._room = WINDOW
         #: Came while room was waited for.
         self._messages: deque[tuple[int, bytes]] = deque()
 
     def send(self, message: bytes, seconds: float) -> None:
+        if self._uses_store and len(message) - HEADER.size >= SMALL:
+            message = self._put_away(message, seconds)
+        self._push(message, seconds)
+        self._say_fetched(seconds)
+
+    def _push(self, message: bytes, seconds: float) -> None:
         at = 0
         while at < len(message):
-            if not self._room:
-                self._wait_for_room(seconds)
+            self._wait_until(lambda: self._room > 0, seconds)
             part = message[at : at + self._room]
             super().send(part, seconds)
             self._room -= len(part)
@@ -148,19 +171,61 @@ class Line(Stream):
             return self._messages.popleft()
         deadline = time.monotonic() + seconds
         while message := super().receive(max(0.0, deadline - time.monotonic())):
-            if message[0] != TAKEN:
-                return message
-            self._room += BLOCK
+            if self._is_word_of_room(message[0]):
+                continue
+            if message[0] == HELLO:
+                self._uses_store = any(message[1])
+            self._say_fetched(seconds)
+            return message
         return None
 
-    def _wait_for_room(self, seconds: float) -> None:
-        while not self._room:
+    def close(self) -> None:
+        super().close()
+        if self._store is not None:
+            self._store.close()
+
+    def _complete(self) -> tuple[int, bytes] | None:
+        """A message, its body taken out of the store."""
+        if len(self._buffer) >= HEADER.size:
+            kind, size = HEADER.unpack_from(self._buffer)
+            if kind & STORED:
+                assert self._store is not None
+                del self._buffer[: HEADER.size]
+                self._owes_word = True
+                return kind & ~STORED, self._store[STORE_HALF : STORE_HALF + size]
+        return super()._complete()
+
+    def _say_fetched(self, seconds: float) -> None:
+        """Between messages: the agent may store the next."""
+        if self._owes_word:
+            self._owes_word = False
+            self._push(HEADER.pack(FETCHED, 0), seconds)
+
+    def _is_word_of_room(self, kind: int) -> bool:
+        if kind == TAKEN:
+            self._room += BLOCK
+        elif kind == FETCHED:
+            self._is_stored = False
+        else:
+            return False
+        return True
+
+    def _put_away(self, message: bytes, seconds: float) -> bytes:
+        """Put a message's body into the store; what is left to send."""
+        assert self._store is not None
+        self._wait_until(lambda: not self._is_stored, seconds)
+        body = memoryview(message)[HEADER.size :]
+        self._store[: len(body)] = body
+        self._is_stored = True
+        kind, size = HEADER.unpack_from(message)
+        return HEADER.pack(kind | STORED, size)
+
+    def _wait_until(self, is_free: Callable[[], bool], seconds: float) -> None:
+        while not is_free():
             message = super().receive(seconds)
             if message is None:
                 raise MachineLost(f"it has taken nothing for {seconds:g} s")
-            if message[0] == TAKEN:
-                self._room += BLOCK
-            else:
+            if not self._is_word_of_room(message[0]):
                 self._messages.append(message)
 
 
@@ -274,14 +339,17 @@ class Uml:
         if not os.access(self.image, os.X_OK):
             raise BridgeError(f"{self.image}: no such program")
         ours, theirs = socket.socketpair()
-        with theirs:
-            fds = (theirs.fileno(),)
-            return _run(self._command(theirs.fileno()), pack, Line(ours), pass_fds=fds)
+        with theirs, os.fdopen(os.memfd_create("vmadiff-store"), "r+b") as store:
+            store.truncate(2 * STORE_HALF)
+            line = Line(ours, mmap.mmap(store.fileno(), 2 * STORE_HALF))
+            fds = (theirs.fileno(), store.fileno())
+            return _run(self._command(*fds), pack, line, pass_fds=fds)
 
-    def _command(self, channel: int) -> list[str]:
+    def _command(self, channel: int, store: int) -> list[str]:
         return [
             str(self.image.absolute()), f"mem={self.memory}M", f"initrd={_initramfs(())}", "rdinit=/init",
             "con=null", "con0=null,fd:1", f"con1=fd:{channel}", "vmadiff_channel=/dev/tty1",
+            f"ubd0cd=/proc/self/fd/{store}", "vmadiff_store=/dev/ubda",
             # Where it would leave a directory when it is killed; it does without.
             "uml_dir=/dev/null/",
             *_COMMON,

@@ -19,12 +19,17 @@ from abi.header import abi_hash
 from kernel_bridge.machine import Argument, BridgeError, Machine, MachineLost, Memory, encode
 from kernel_bridge.objects import memfd_create
 
-HELLO, CALL, WRITE, RING, LOOK, START, END, ANSWER, DIED, TAKEN = range(1, 11)
+HELLO, CALL, WRITE, RING, LOOK, START, END, ANSWER, DIED, TAKEN, FETCHED = range(1, 12)
 #: On a terminal line, the bytes for which the agent says TAKEN once, and those that it need not have taken yet: the
 #: kernel stops a line with a page unread, and User-Mode-Linux then does not go on (arch/um/drivers/line.c:
 #: line_throttle()).
 BLOCK: Final = 1024
 WINDOW: Final = 3 * BLOCK
+#: Beside a kind: the message's body is in the store, in the first half on its way to the agent, in the second from it.
+#: Smaller bodies go through the line.
+STORED: Final = 1 << 31
+STORE_HALF: Final = 8 << 20
+SMALL: Final = 2048
 HEADER: Final = struct.Struct("<II")
 _CALL: Final = struct.Struct("<7QII")
 _PIECE: Final = struct.Struct("<II")

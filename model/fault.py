@@ -19,7 +19,7 @@ from abi.consts import (
     WORD,
 )
 from abi.trace import written_tag
-from model import hugetlb, thp
+from model import hosted, hugetlb, thp
 from model.errors import SyscallError, Unmodelled
 from model.flags import (
     VM_ACCESS,
@@ -81,6 +81,7 @@ def access(space: AddressSpace, addr: int, *, write: bool) -> int:
     """A load or store of user code at `addr` (arch/x86/mm/fault.c: do_user_addr_fault(); arch/um/kernel/trap.c:
     handle_page_fault())."""
     if addr >= space.environment.task_size:
+        hosted.check_address(space, addr)
         return TOUCH_SIGSEGV
     index = space.find(addr)
     if index == len(space.vmas):

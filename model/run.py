@@ -61,6 +61,7 @@ from model.filler import fill
 from model.flags import CODES, VM_ACCESS, VM_MAYACCESS, VM_MAYSHARE, VM_SHARED
 from model.fork import fork
 from model.ftruncate import ftruncate
+from model.hosted import check_left_behind
 from model.kinds import KINDS
 from model.madvise import madvise
 from model.mbind import mbind
@@ -195,6 +196,8 @@ class Run:
         except SyscallError as error:
             value = -error.errno
         space.clock += 1
+        if space.left_behind:
+            check_left_behind(space, moves=isinstance(call, Mremap))
         note_tables(space)
         layout = space.layout()
         place = len(parts)
@@ -322,7 +325,11 @@ def _own_vma(space: AddressSpace, initial: InitialVma, inodes: dict[int, Inode])
             shmem = initial.fs in SHMEM_FILE_SYSTEMS
             inode = Inode(initial.ident, 1 << 20, shmem=shmem, max_bytes=(1 << 63) - 1)
             inodes[initial.ident] = inode
-        file = File(inode)
+        file = File(
+            inode,
+            thp_area="THP" in space.environment.config and initial.fs in THP_AREA_FILE_SYSTEMS,
+            own_area=initial.fs in OWN_AREA_KINDS,
+        )
     return Vma(
         initial.start,
         initial.end,

@@ -11,6 +11,7 @@ from typing import Final
 from abi.consts import (
     FD_NAMES,
     PAGE_SHIFT,
+    PMD_SIZE,
     RLIMIT_AS,
     RLIMIT_DATA,
     RLIMIT_MEMLOCK,
@@ -65,6 +66,10 @@ PTE_LAZY: Final = 0x80
 PTE_STRANDED: Final = 0x20
 
 _PTE_OF_WP: Final = PTE_WP | PTE_WRITABLE
+#: Pages that one page table maps.
+PTES_PER_TABLE: Final = 512
+#: Stands for pages of which it is not known which they are.
+_SOME: Final = -1
 
 #: The userfaultfd that reports events: FORK (where it may), REMAP, REMOVE and UNMAP.
 EVENT_UFFD: Final = FD_NAMES["uffd2"]
@@ -89,6 +94,8 @@ class AddressSpace:
     object that the program creates.
     events: what EVENT_UFFD reported of the call that runs (`abi.trace.EVENT`). child: what the child of a fork reports:
     records, VmFlags, and the rest.
+    left_behind: the pages that were mapped by page tables which the call that runs freed, by table; kept only where a
+    kernel may forget them ("STALE_TABLES").
     write_protected: a userfaultfd has write-protected pages. aged: advice made the kernel take pages for unused.
     own_dropped: pages of the executor's own were dropped; which it has used since then is not known.
     fillers: how many mappings the VMA with VM_FILLER stands for; filled: there was one, once.
@@ -113,6 +120,7 @@ class AddressSpace:
         "filled",
         "fillers",
         "had_ptes",
+        "left_behind",
         "limits",
         "locked_vm",
         "mdwe",
@@ -160,6 +168,7 @@ class AddressSpace:
         self.thp_disabled = THP_DISABLED
         self.tables: set[int] | None = None
         self.had_ptes = False
+        self.left_behind: dict[int, set[int]] = {}
         self.took_huge = False
         self.merge_any = False
         self.mdwe = 0
@@ -193,6 +202,7 @@ class AddressSpace:
         new.thp_disabled = self.thp_disabled
         new.tables = None if self.tables is None else self.tables.copy()
         new.had_ptes = self.had_ptes
+        new.left_behind = {}
         new.took_huge = self.took_huge
         new.merge_any = self.merge_any
         new.mdwe = self.mdwe
@@ -416,6 +426,9 @@ class AddressSpace:
 
     def drop(self, low: int, high: int) -> None:
         """Unmap the VMAs of an index range: pages, counts and all (mm/vma.c: vms_complete_munmap_vmas())."""
+        tables: dict[int, set[int]] = {}
+        if "STALE_TABLES" in self.environment.config:
+            tables = self._tables_of(self.vmas[low:high])
         for vma in self.vmas[low:high]:
             pages = vma.end - vma.start >> PAGE_SHIFT
             if vma.flags & VM_FILLER:
@@ -426,6 +439,19 @@ class AddressSpace:
                 note_unlocked(vma)
             self.clear_ptes(vma.start, vma.end)
         self.remove(low, high)
+        for table, mapped in tables.items():
+            # mm/memory.c: free_pgtables(): it is freed with the last VMA that it serves
+            if not self.intersects(table * PMD_SIZE, (table + 1) * PMD_SIZE):
+                self.left_behind.setdefault(table, set()).update(mapped)
+
+    def _tables_of(self, vmas: list[Vma]) -> dict[int, set[int]]:
+        """The pages of some VMAs by page table."""
+        tables: dict[int, set[int]] = {}
+        for vma in vmas:
+            is_known = vma.file is None or vma.anonymous or vma.file.inode.resident
+            for page in self.pages_of(vma.start, vma.end):
+                tables.setdefault(page // PTES_PER_TABLE, set()).add(page if is_known else _SOME)
+        return tables
 
     def unmap(self, start: int, end: int, *, notify: bool = True) -> None:
         """Unmap whatever is in [start, end), page-aligned (mm/vma.c: do_vmi_align_munmap()).

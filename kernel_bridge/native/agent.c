@@ -6,7 +6,8 @@
  *
  * The channel is a port of virtio-serial, or a terminal line, which the kernel's command line names and init finds in
  * its environment. A line holds but one page that was not read: for every block that is taken from it the host is told,
- * and does not send more before.
+ * and does not send more before. It is slow too, so that what is large goes through a store beside it: a block device
+ * whose blocks are memory that the host has.
  */
 #include <linux/errno.h>
 #include <linux/fcntl.h>
@@ -36,8 +37,10 @@ static struct {
 	int status, reaped;
 	int line; /* the channel is a terminal line */
 	u64 taken; /* bytes read from it that the host was not told of */
+	s64 store;
+	int stored; /* a body is in our half of the store that the host has not read */
 	u8 *in, *out;
-} state = { .channel = -1, .bell = -1, .done = -1, .pid = -1 };
+} state = { .channel = -1, .bell = -1, .done = -1, .pid = -1, .store = -1 };
 
 asm(".text\n"
     ".globl _start\n"
@@ -90,6 +93,11 @@ static void wait_a_little(void)
 
 static void tell_taken(u64 size);
 
+static u8 *body(void)
+{
+	return state.out + sizeof(struct agent_header);
+}
+
 /* Read or write all of it; the host's end may be gone. */
 static void transfer(int writing, u8 *data, u64 size)
 {
@@ -116,19 +124,52 @@ static void tell_taken(u64 size)
 		transfer(1, (u8 *)&header, sizeof(header));
 }
 
+/* Read or write a body, in whole sectors. */
+static void use_store(int writing, u8 *data, u64 size)
+{
+	size = (size + ABI_PAGE - 1) & -ABI_PAGE;
+	while (size) {
+		u64 half = writing ? AGENT_STORE_HALF : 0, at = half + (data - (writing ? body() : state.in));
+		s64 n = writing ? sys(pwrite64, state.store, data, size, at) :
+				  sys(pread64, state.store, data, size, at);
+
+		if (n <= 0)
+			turn_off();
+		data += n;
+		size -= n;
+	}
+}
+
 /* Send what was put behind the header in state.out. */
 static void send(u32 kind, u64 size)
 {
 	struct agent_header *header = (struct agent_header *)state.out;
+	int stored = state.store >= 0 && !state.stored && size >= AGENT_SMALL;
 
-	header->kind = kind;
+	header->kind = kind | (stored ? AGENT_STORED : 0);
 	header->size = size;
+	if (stored) {
+		use_store(1, body(), size);
+		state.stored = 1;
+		size = 0;
+	}
 	transfer(1, state.out, sizeof(*header) + size);
 }
 
-static u8 *body(void)
+static void receive(struct agent_header *header)
 {
-	return state.out + sizeof(struct agent_header);
+	struct agent_header fetched = { AGENT_FETCHED, 0 };
+
+	transfer(0, (u8 *)header, sizeof(*header));
+	if (header->size > MESSAGE_SIZE)
+		turn_off();
+	if (!(header->kind & AGENT_STORED)) {
+		transfer(0, state.in, header->size);
+		return;
+	}
+	header->kind &= ~AGENT_STORED;
+	use_store(0, state.in, header->size);
+	transfer(1, (u8 *)&fetched, sizeof(fetched));
 }
 
 static u8 *append(u8 *to, const void *from, u64 size)
@@ -264,10 +305,7 @@ static void obey(void)
 	struct agent_header header;
 	char byte = 'g';
 
-	transfer(0, (u8 *)&header, sizeof(header));
-	if (header.size > MESSAGE_SIZE)
-		turn_off();
-	transfer(0, state.in, header.size);
+	receive(&header);
 	switch (header.kind) {
 	case AGENT_CALL:
 		system_call((struct agent_call *)state.in);
@@ -286,6 +324,9 @@ static void obey(void)
 		break;
 	case AGENT_END:
 		end_executor();
+		break;
+	case AGENT_FETCHED:
+		state.stored = 0;
 		break;
 	}
 }
@@ -406,9 +447,12 @@ static void open_channel(const char *named)
 
 static void prepare(char *const *envp)
 {
+	const char *store = find(envp, "vmadiff_store");
 	s64 console;
 
 	open_channel(find(envp, "vmadiff_channel"));
+	if (store)
+		state.store = sys(openat, AT_FDCWD, store, O_RDWR | O_DIRECT | O_CLOEXEC);
 	console = sys(openat, AT_FDCWD, "/dev/console", O_RDWR);
 	if (console >= 0)
 		for (int fd = 0; fd < 3; fd++)
@@ -428,9 +472,11 @@ void __attribute__((noreturn, used)) agent(u64 *stack)
 	else
 		state.channel = CHANNEL;
 	make_raw();
+	/* Bodies begin where pages do. */
 	state.in = memory(MESSAGE_SIZE);
-	state.out = memory(MESSAGE_SIZE);
-	send(AGENT_HELLO, 0);
+	state.out = memory(MESSAGE_SIZE + ABI_PAGE) + ABI_PAGE - sizeof(struct agent_header);
+	*(u64 *)body() = state.store >= 0;
+	send(AGENT_HELLO, sizeof(u64));
 	for (;;) {
 		watched[0] = (struct watched){ state.channel, POLLIN, 0 };
 		watched[1] = (struct watched){ state.done, POLLIN, 0 };
