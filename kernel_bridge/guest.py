@@ -352,6 +352,8 @@ class Uml:
             f"ubd0cd=/proc/self/fd/{store}", "vmadiff_store=/dev/ubda",
             # Where it would leave a directory when it is killed; it does without.
             "uml_dir=/dev/null/",
+            # From 6.16 on, processes that are not traced, at about twice the speed.
+            "seccomp=off",
             *_COMMON,
         ]  # fmt: skip
 

@@ -445,12 +445,14 @@ class AddressSpace:
                 self.left_behind.setdefault(table, set()).update(mapped)
 
     def _tables_of(self, vmas: list[Vma]) -> dict[int, set[int]]:
-        """The pages of some VMAs by page table."""
+        """The pages of some VMAs by page table. Of a file on a disk it is not known which are mapped."""
         tables: dict[int, set[int]] = {}
         for vma in vmas:
-            is_known = vma.file is None or vma.anonymous or vma.file.inode.resident
             for page in self.pages_of(vma.start, vma.end):
-                tables.setdefault(page // PTES_PER_TABLE, set()).add(page if is_known else _SOME)
+                tables.setdefault(page // PTES_PER_TABLE, set()).add(page)
+            if vma.file and not vma.anonymous and not vma.file.inode.resident and self.had_ptes:
+                for table in range(vma.start // PMD_SIZE, (vma.end - 1) // PMD_SIZE + 1):
+                    tables.setdefault(table, set()).add(_SOME)
         return tables
 
     def unmap(self, start: int, end: int, *, notify: bool = True) -> None:
