@@ -15,7 +15,8 @@ class Geometry:
     """The addresses that the text form and the generator write relative to (bytes).
 
     window: first byte of the window that programs aim at; window_pages: its size;
-    top: the end of the highest gap an unhinted mapping is placed in (mm->mmap_base); heap: mm->start_brk.
+    top: the end of the highest gap an unhinted mapping is placed in, or with "BOTTOM_UP" the start of the lowest
+    (mm->mmap_base); heap: mm->start_brk.
     """
 
     window: int = 0x2_0000_0000
@@ -123,8 +124,13 @@ class Environment:
     #: "SHMEM_HUGE" (shared memory may have huge pages), "SWAP" (the kernel knows it), "SWAP_SPACE" (there
     #: is some), "THP_ALWAYS" and "THP_NEVER" (anonymous memory has huge pages without advice, not even with it),
     #: "HUGE_2MB" and "HUGE_1GB" (hugetlb pages of that size; the first is the default), "UFFD_FORK"
-    #: (uffd2 reports forks), "SOFT_DIRTY" (the kernel tracks what was written to), "BLIND" (memory that may not be
-    #: read cannot be read through /proc/self/mem either).
+    #: (uffd2 reports forks), "UFFD_WP" and "UFFD_MINOR" (userfaultfds have these modes), "PKEYS" (the kernel has
+    #: pkey_mprotect), "SOFT_DIRTY" (the kernel tracks what was written to), "BLIND" (memory that may not be
+    #: read cannot be read through /proc/self/mem either), "BOTTOM_UP" (unhinted mappings are placed from
+    #: `Geometry.top` upwards), "STRICT_READ" (a page comes for a read only where PROT_READ or PROT_EXEC is: elsewhere a
+    #: mapping that may be written to may be read), "EXEC_BRK" (the heap is executable), "HOSTED" (the kernel is a
+    #: program: User-Mode-Linux), "STALE_TABLES" (pages can still be seen where a call frees a page table and
+    #: makes another).
     config: frozenset[str] = frozenset()
     #: vm.overcommit_memory.
     overcommit: int = 0

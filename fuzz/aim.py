@@ -131,12 +131,13 @@ class Aim:
         "_files",
         "_foreign",
         "_getrandbits",
+        "_high",
         "_hugetlb",
         "_kept",
         "_kernel",
+        "_low",
         "_obstacles",
         "_others",
-        "_top",
         "_uffds",
         "_unprivileged",
         "_vmas",
@@ -163,7 +164,8 @@ class Aim:
         self.run = run
         self.calls: list[Call] = []
         self._window = geometry.window
-        self._top = geometry.top
+        top = geometry.top
+        self._low, self._high = (self._window, top) if self._window < top else (top, WORD)
         self._unprivileged = unprivileged
         self.statistics = statistics
         (
@@ -189,11 +191,11 @@ class Aim:
         """The VMAs worth aiming at, as they are now."""
         vmas = self._vmas
         if vmas is None:
-            low, top, kept = self._window, self._top, self._kept
+            low, high, kept = self._low, self._high, self._kept
             vmas = self._vmas = [
                 vma
                 for vma in self.run.space.vmas
-                if low <= (start := vma.start) < top
+                if low <= (start := vma.start) < high
                 and start not in kept
                 and not vma.flags & _VM_FILLER
             ]

@@ -106,7 +106,7 @@ def _command(
             default=None if targets else "local",
             metavar="KERNEL",
             help="the kernel to run on: local (the running one, default), the name of one that `vmadiff kernels list`"
-            f" shows, or qemu:IMAGE.{more}",
+            f" shows, qemu:IMAGE, or uml:BINARY.{more}",
         )
     return parser
 

@@ -123,6 +123,14 @@ ENDS: Final = {
     "MADV_PAGEOUT of shared pages that were left locked": "how often a page is locked is counted only roughly",
     "vm.overcommit_memory is 2: the commit limit belongs to the whole machine": "others promise memory at any time;"
     " such a machine is refused",
+    "addresses at which the kernel that User-Mode-Linux runs on has memory": "what lies there belongs to how it runs"
+    " processes; a write can end them",
+    "pages that User-Mode-Linux leaves behind": "where one call frees a page table and makes another, what the first"
+    " mapped can still be read and written, from 6.11 on: other memory by then",
+    "reads of pages for writing only that may be taken for unused": "User-Mode-Linux has no bit in which the processor"
+    " notes use; such a read then fails until a write",
+    "which pages of a file for writing only are mapped": "User-Mode-Linux lets what is mapped be read; what"
+    " read-ahead maps of a file is not known",
     "a call that changes mappings of the filler": "65 thousand mappings are kept as one",
     "prctl option ...": "no other option is sent",
     "setrlimit of resource ...": "no other resource is sent",

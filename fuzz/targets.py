@@ -13,7 +13,7 @@ from fuzz.site import Site
 from fuzz.status import UsageError
 from kernel_bridge import BridgeError, ExecutorConfig, Guest, KernelExecutor
 from kernel_bridge.build import BuildError, writable_directory
-from kernel_bridge.guest import Qemu
+from kernel_bridge.guest import Qemu, Uml
 from kernel_bridge.kmsg import Kmsg, KmsgError
 from kernel_bridge.local import Local
 from kernels import KernelError
@@ -124,6 +124,7 @@ class Target:
                 guest.renew()
         config = ExecutorConfig(
             drop_privileges=user,
+            reader=guest.reader,
             call_seconds=_CALL * self._slow,
             program_seconds=_PROGRAM * self._slow,
             start_seconds=_START * self._slow,
@@ -168,11 +169,12 @@ class Target:
         if not image.is_file():
             raise UsageError(f"{image}: no such kernel image")
         self.vmlinux = kernels.vmlinux_of(image)
-        if arch == "uml":
-            raise BridgeError(f"{name}: User-Mode-Linux is not supported yet")
         sanitized = "kasan" in features
         memory = _SANITIZED_MEMORY if sanitized else _MEMORY
         more = _SANITIZED if sanitized else 1.0
+
+        if arch == "uml":
+            return lambda: self._boot_uml(Uml(image, memory), modules, more)
 
         early = tuple(content for name, content in modules if name.startswith(_CHANNEL))
         modules = [each for each in modules if not each[0].startswith(_CHANNEL)]
@@ -195,6 +197,10 @@ class Target:
             return _settled(guest, more)
 
         return launch
+
+    def _boot_uml(self, uml: Uml, modules: list[tuple[str, bytes]], more: float) -> Guest:
+        self._slow = uml.slow * more
+        return _settled(Guest(uml, modules, _BOOT * self._slow), more)
 
 
 def _settled(guest: Guest, more: float) -> Guest:

@@ -10,24 +10,44 @@ from dataclasses import replace
 from errno import EFAULT, EINVAL, ENOSYS, EPERM
 from typing import Final
 
-from abi.calls import Madvise, Mbind, Mmap, Msync, SetVmaName
+from abi.calls import (
+    Brk,
+    Madvise,
+    Mbind,
+    Mmap,
+    Mremap,
+    Msync,
+    PkeyMprotect,
+    Program,
+    SetVmaName,
+    Touch,
+    UffdRegister,
+)
 from abi.consts import (
     FD_NAMES,
     MADV_HUGEPAGE,
     MADV_HWPOISON,
     MADV_MERGEABLE,
+    MAP_32BIT,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_HUGETLB,
     MAP_PRIVATE,
+    MAP_SHARED,
     MPOL_BIND,
     MPOL_DEFAULT,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
     MS_ASYNC,
     PAGE,
     PMD_SIZE,
     PROT_EXEC,
     PROT_NONE,
     PROT_READ,
+    PROT_WRITE,
+    TOUCH_OK,
+    UFFDIO_REGISTER_MODE_MINOR,
+    UFFDIO_REGISTER_MODE_WP,
     VMA_NAMES,
 )
 from abi.environment import Environment, Geometry, InitialVma, Object
@@ -96,7 +116,9 @@ def _read(
             missing[name] = f"userfaultfd: {os.strerror(error)}"
         else:
             uffds.append(Object(FD_NAMES[name], name, 0, "uffd", 0, writable=False))
-    top = probe(Mmap(0, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)) + PAGE
+    config = _config(machine, pid, probe, geometry, memory.get("brk")) | _told(memory)
+    first = probe(Mmap(0, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))
+    top = first if "BOTTOM_UP" in config else first + PAGE
     lowest = probe(Mmap(PAGE, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))
     dac_mmap_min_addr = _sysctl(machine, "vm/mmap_min_addr")
     release, hardware = machine.uname()
@@ -128,7 +150,7 @@ def _read(
         data_segment=int(stat[43]) - int(stat[42]),
         start_stack=int(stat[25]),
         capabilities=capabilities(machine, pid),
-        config=_config(machine, pid, probe) | _told(memory),
+        config=config,
         overcommit=_sysctl(machine, "vm/overcommit_memory"),
         huge_pages=_huge_pages(machine, probe),
         release=release,
@@ -175,12 +197,17 @@ def _with_noexec(obj: Object, geometry: Geometry, probe: Callable[..., int]) -> 
     return replace(obj, noexec=refused)
 
 
-def _config(machine: Machine, pid: int, probe: Callable[..., int]) -> frozenset[str]:
+def _config(
+    machine: Machine, pid: int, probe: Callable[..., int], geometry: Geometry, brk: int
+) -> frozenset[str]:
     found = {name for name, advice in _ADVICE.items() if probe(Madvise(0, 0, advice)) != -EINVAL}
-    flags = (
-        line for line in machine.text("/proc/cpuinfo").splitlines() if line.startswith("flags")
-    )
-    if "ospke" in next(flags, "").split():
+    found |= _traits(probe, geometry.window, brk + PAGE - 1 & -PAGE)
+    processor = machine.text("/proc/cpuinfo").splitlines()
+    if any(line.endswith("User Mode Linux") for line in processor):
+        found.add("HOSTED")
+    flags = next((line.split() for line in processor if line.startswith("flags")), [])
+    # User-Mode-Linux tells the flags of the host's processor.
+    if "PKEYS" in found and "ospke" in flags:
         found.add("PKU")
     if probe(SetVmaName(0, 0, VMA_NAMES["a"])) == 0:
         found.add("ANON_VMA_NAME")
@@ -201,6 +228,47 @@ def _config(machine: Machine, pid: int, probe: Callable[..., int]) -> frozenset[
         f"THP_{name.upper()}" for name in ("always", "never") if _anonymous_huge(machine) == name
     )
     return frozenset(found)
+
+
+def _traits(probe: Callable[..., int], window: int, heap: int) -> frozenset[str]:
+    """What architectures do differently, each by a program that shows it. `heap`: where the heap begins to grow."""
+    anonymous = MAP_PRIVATE | MAP_ANONYMOUS
+    there = Mmap(window, PAGE, PROT_READ, anonymous | MAP_FIXED, -1, 0)
+    shared = Mmap(window, PAGE, PROT_READ, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0)
+    write_only = Mmap(window, PAGE, PROT_WRITE, anonymous | MAP_FIXED, -1, 0)
+    below_4g = Mmap(window, PAGE, PROT_READ, anonymous | MAP_32BIT, -1, 0)
+    unhinted = Mmap(0, PAGE, PROT_READ, anonymous, -1, 0)
+    executable = Mmap(
+        heap + PAGE, PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, anonymous | MAP_FIXED, -1, 0
+    )
+    uffd = FD_NAMES[_UFFDS[0]]
+    shows = {
+        # x86 keeps to MAP_32BIT whichever way it places mappings.
+        "BOTTOM_UP": probe(below_4g) == window and probe(unhinted, unhinted) > probe(unhinted),
+        "STRICT_READ": probe(write_only, Touch(window, 1, 0)) != TOUCH_OK,
+        # What merged with the heap is as the heap: only a single mapping grows.
+        "EXEC_BRK": probe(Brk(heap + PAGE), executable, Mremap(heap, 2 * PAGE, 3 * PAGE, 0, 0)) == heap,
+        "STALE_TABLES": probe(*_remake_a_table(window)) == TOUCH_OK,
+        "PKEYS": probe(PkeyMprotect(0, 0, PROT_READ, -1)) != -ENOSYS,
+        "UFFD_WP": probe(there, UffdRegister(uffd, window, PAGE, UFFDIO_REGISTER_MODE_WP)) == 0,
+        "UFFD_MINOR": not probe(shared, UffdRegister(uffd, window, PAGE, UFFDIO_REGISTER_MODE_MINOR)),
+    }  # fmt: skip
+    return frozenset(name for name, shown in shows.items() if shown)
+
+
+def _remake_a_table(window: int) -> Program:
+    """A move to where the only page of a page table is, then a read of what may not be read there. The source has a
+    page table, so that the target gets one too."""
+    target, anonymous = window + PMD_SIZE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
+    return (
+        Mmap(window + PAGE, PAGE, PROT_WRITE, anonymous, -1, 0),
+        Touch(window + PAGE, 1, 1),
+        Mmap(window, PAGE, PROT_NONE, anonymous, -1, 0),
+        Mmap(target, PAGE, PROT_WRITE, anonymous, -1, 0),
+        Touch(target, 1, 1),
+        Mremap(window, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, target),
+        Touch(target, 1, 0),
+    )
 
 
 def _huge_pages(machine: Machine, probe: Callable[..., int]) -> int:

@@ -1,10 +1,11 @@
 """Guests: kernels that are started for executors, watched, and started again when they die.
 
-It knows how QEMU and User-Mode-Linux are run, and their consoles. What goes through the channel is `remote`'s
+It knows how they are run, and their consoles. What goes through the channel is `remote`'s
 business, where kernels come from that of others.
 """
 
 import contextlib
+import mmap
 import os
 import selectors
 import socket
@@ -12,18 +13,32 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import which
+from types import ModuleType
 from typing import Final, Protocol
 
-from kernel_bridge import leash
+from kernel_bridge import leash, pack
 from kernel_bridge.build import BuildError, build
 from kernel_bridge.initramfs import initramfs
 from kernel_bridge.machine import BridgeError, MachineLost
 from kernel_bridge.objects import memfd_create
-from kernel_bridge.remote import HEADER, HELLO, Channel, Remote
+from kernel_bridge.remote import (
+    BLOCK,
+    FETCHED,
+    HEADER,
+    HELLO,
+    SMALL,
+    STORE_HALF,
+    STORED,
+    TAKEN,
+    WINDOW,
+    Channel,
+    Remote,
+)
 
 _CHUNK: Final = 1 << 20
 #: How much of a console is kept (bytes).
@@ -109,9 +124,12 @@ class Stream:
         self._selector = selectors.DefaultSelector()
         self._selector.register(end, selectors.EVENT_READ)
 
-    def send(self, message: bytes) -> None:
+    def send(self, message: bytes, seconds: float) -> None:
+        self._end.settimeout(seconds)
         try:
             self._end.sendall(message)
+        except TimeoutError:
+            raise MachineLost(f"it has taken nothing for {seconds:g} s") from None
         except OSError as error:
             raise MachineLost(f"its channel is cut: {error.strerror}") from None
 
@@ -147,6 +165,98 @@ class Stream:
         return kind, body
 
 
+class Line(Stream):
+    """A channel that is a terminal line at the other end: there is never more on its way than the line holds. What is
+    large goes through `store`, memory that is shared with the guest, if the agent finds it."""
+
+    def __init__(self, end: socket.socket, store: mmap.mmap | None = None) -> None:
+        super().__init__(end)
+        self._store = store
+        self._uses_store = False
+        self._is_stored = False
+        self._owes_word = False
+        self._room = WINDOW
+        #: Came while room was waited for.
+        self._messages: deque[tuple[int, bytes]] = deque()
+
+    def send(self, message: bytes, seconds: float) -> None:
+        if self._uses_store and len(message) - HEADER.size >= SMALL:
+            message = self._put_away(message, seconds)
+        self._push(message, seconds)
+        self._say_fetched(seconds)
+
+    def _push(self, message: bytes, seconds: float) -> None:
+        at = 0
+        while at < len(message):
+            self._wait_until(lambda: self._room > 0, seconds)
+            part = message[at : at + self._room]
+            super().send(part, seconds)
+            self._room -= len(part)
+            at += len(part)
+
+    def receive(self, seconds: float) -> tuple[int, bytes] | None:
+        if self._messages:
+            return self._messages.popleft()
+        deadline = time.monotonic() + seconds
+        while message := super().receive(max(0.0, deadline - time.monotonic())):
+            if self._is_word_of_room(message[0]):
+                continue
+            if message[0] == HELLO:
+                self._uses_store = any(message[1])
+            self._say_fetched(seconds)
+            return message
+        return None
+
+    def close(self) -> None:
+        super().close()
+        if self._store is not None:
+            self._store.close()
+
+    def _complete(self) -> tuple[int, bytes] | None:
+        """A message, its body taken out of the store."""
+        if len(self._buffer) >= HEADER.size:
+            kind, size = HEADER.unpack_from(self._buffer)
+            if kind & STORED:
+                assert self._store is not None
+                del self._buffer[: HEADER.size]
+                self._owes_word = True
+                return kind & ~STORED, self._store[STORE_HALF : STORE_HALF + size]
+        return super()._complete()
+
+    def _say_fetched(self, seconds: float) -> None:
+        """Between messages: the agent may store the next."""
+        if self._owes_word:
+            self._owes_word = False
+            self._push(HEADER.pack(FETCHED, 0), seconds)
+
+    def _is_word_of_room(self, kind: int) -> bool:
+        if kind == TAKEN:
+            self._room += BLOCK
+        elif kind == FETCHED:
+            self._is_stored = False
+        else:
+            return False
+        return True
+
+    def _put_away(self, message: bytes, seconds: float) -> bytes:
+        """Put a message's body into the store; what is left to send."""
+        assert self._store is not None
+        self._wait_until(lambda: not self._is_stored, seconds)
+        body = memoryview(message)[HEADER.size :]
+        self._store[: len(body)] = body
+        self._is_stored = True
+        kind, size = HEADER.unpack_from(message)
+        return HEADER.pack(kind | STORED, size)
+
+    def _wait_until(self, is_free: Callable[[], bool], seconds: float) -> None:
+        while not is_free():
+            message = super().receive(seconds)
+            if message is None:
+                raise MachineLost(f"it has taken nothing for {seconds:g} s")
+            if not self._is_word_of_room(message[0]):
+                self._messages.append(message)
+
+
 @dataclass(slots=True)
 class Running:
     """A started guest: its process, console and channel, which its agent has not used yet."""
@@ -156,21 +266,27 @@ class Running:
     channel: Channel
 
     def end(self) -> None:
-        """Kill it."""
+        """Kill it, and all processes that it consists of."""
         self.channel.close()
-        with contextlib.suppress(ProcessLookupError):
+        self.process.terminate()
+        try:
+            self.process.wait(_LAST_WORDS)
+        except subprocess.TimeoutExpired:
             self.process.kill()
-        self.process.wait()
+            self.process.wait()
         self.console.join(_LAST_WORDS)
 
 
 class Launcher(Protocol):
-    """How a kind of guest is started. slow: how much longer all takes there than on the running kernel."""
+    """How a kind of guest is started. slow: how much longer all takes there than on the running kernel; reader: how
+    layouts are best read there (`executor.ExecutorConfig`)."""
 
     @property
     def name(self) -> str: ...
     @property
     def slow(self) -> float: ...
+    @property
+    def reader(self) -> str: ...
     def launch(self) -> Running:
         """Start it.
 
@@ -198,6 +314,10 @@ class Qemu:
     def slow(self) -> float:
         return 1.0 if self.accel == "kvm" else 4.0
 
+    @property
+    def reader(self) -> str:
+        return "auto"
+
     def launch(self) -> Running:
         program = which("qemu-system-x86_64")
         if program is None:
@@ -206,7 +326,8 @@ class Qemu:
             raise BridgeError(f"{self.image}: no such kernel image")
         ours, theirs = socket.socketpair()
         with theirs:
-            return _run(self._command(program, theirs.fileno()), ours, pass_fds=(theirs.fileno(),))
+            fds = (theirs.fileno(),)
+            return _run(self._command(program, theirs.fileno()), leash, Stream(ours), pass_fds=fds)
 
     def _command(self, program: str, channel: int) -> list[str]:
         cpu = "host" if self.accel == "kvm" else "max,cx16=off,la57=off"
@@ -223,6 +344,48 @@ class Qemu:
         ]  # fmt: skip
 
 
+@dataclass(slots=True)
+class Uml:
+    """A User-Mode-Linux: `image` is the program that it is; memory in MiB."""
+
+    image: Path
+    memory: int = 1024
+
+    @property
+    def name(self) -> str:
+        return "User-Mode-Linux"
+
+    @property
+    def slow(self) -> float:
+        return 4.0
+
+    @property
+    def reader(self) -> str:
+        return "maps"  # a system call costs much more than what it does
+
+    def launch(self) -> Running:
+        if not os.access(self.image, os.X_OK):
+            raise BridgeError(f"{self.image}: no such program")
+        ours, theirs = socket.socketpair()
+        with theirs, os.fdopen(os.memfd_create("vmadiff-store"), "r+b") as store:
+            store.truncate(2 * STORE_HALF)
+            line = Line(ours, mmap.mmap(store.fileno(), 2 * STORE_HALF))
+            fds = (theirs.fileno(), store.fileno())
+            return _run(self._command(*fds), pack, line, pass_fds=fds)
+
+    def _command(self, channel: int, store: int) -> list[str]:
+        return [
+            str(self.image.absolute()), f"mem={self.memory}M", f"initrd={_initramfs(())}", "rdinit=/init",
+            "con=null", "con0=null,fd:1", f"con1=fd:{channel}", "vmadiff_channel=/dev/tty1",
+            f"ubd0cd=/proc/self/fd/{store}", "vmadiff_store=/dev/ubda",
+            # Where it would leave a directory when it is killed; it does without.
+            "uml_dir=/dev/null/",
+            # From 6.16 on, processes that are not traced, at about twice the speed.
+            "seccomp=off",
+            *_COMMON,
+        ]  # fmt: skip
+
+
 def _initramfs(modules: Sequence[bytes]) -> Path:
     try:
         return initramfs(modules)
@@ -230,12 +393,15 @@ def _initramfs(modules: Sequence[bytes]) -> Path:
         raise BridgeError(str(error)) from None
 
 
-def _run(command: Sequence[str], ours: socket.socket, pass_fds: tuple[int, ...]) -> Running:
-    """Start a command on a leash."""
+def _run(
+    command: Sequence[str], keeper: ModuleType, channel: Channel, pass_fds: tuple[int, ...]
+) -> Running:
+    """Start a command that does not outlive this process, which `keeper` sees to."""
+    assert keeper.__file__
     read, write = os.pipe2(os.O_CLOEXEC)
     try:
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), *command],
+            [sys.executable, "-I", "-S", keeper.__file__, str(os.getpid()), *command],
             stdin=subprocess.DEVNULL,
             stdout=write,
             stderr=write,
@@ -243,11 +409,11 @@ def _run(command: Sequence[str], ours: socket.socket, pass_fds: tuple[int, ...])
         )
     except OSError as error:
         os.close(read)
-        ours.close()
+        channel.close()
         raise BridgeError(f"{command[0]} cannot be started: {error.strerror}") from None
     finally:
         os.close(write)
-    return Running(process, Console(read), Stream(ours))
+    return Running(process, Console(read), channel)
 
 
 @dataclass(slots=True)
@@ -298,6 +464,11 @@ class Guest(Remote):
     def slow(self) -> float:
         """How much longer all takes there than on the running kernel."""
         return self._launcher.slow
+
+    @property
+    def reader(self) -> str:
+        """How layouts are best read there."""
+        return self._launcher.reader
 
     @property
     def pid(self) -> int:

@@ -19,7 +19,17 @@ from abi.header import abi_hash
 from kernel_bridge.machine import Argument, BridgeError, Machine, MachineLost, Memory, encode
 from kernel_bridge.objects import memfd_create
 
-HELLO, CALL, WRITE, RING, LOOK, START, END, ANSWER, DIED = range(1, 10)
+HELLO, CALL, WRITE, RING, LOOK, START, END, ANSWER, DIED, TAKEN, FETCHED = range(1, 12)
+#: On a terminal line, the bytes for which the agent says TAKEN once, and those that it need not have taken yet: the
+#: kernel stops a line with a page unread, and User-Mode-Linux then does not go on (arch/um/drivers/line.c:
+#: line_throttle()).
+BLOCK: Final = 1024
+WINDOW: Final = 3 * BLOCK
+#: Beside a kind: the message's body is in the store, in the first half on its way to the agent, in the second from it.
+#: Smaller bodies go through the line.
+STORED: Final = 1 << 31
+STORE_HALF: Final = 8 << 20
+SMALL: Final = 2048
 HEADER: Final = struct.Struct("<II")
 _CALL: Final = struct.Struct("<7QII")
 _PIECE: Final = struct.Struct("<II")
@@ -35,7 +45,10 @@ _WORD_MASK: Final = (1 << 64) - 1
 class Channel(Protocol):
     """Carries messages. Both raise MachineLost when the other end is gone."""
 
-    def send(self, message: bytes) -> None: ...
+    def send(self, message: bytes, seconds: float) -> None:
+        """Send all of it; MachineLost too if the other end takes nothing for so long."""
+        ...
+
     def receive(self, seconds: float) -> tuple[int, bytes] | None:
         """A message's kind and body; None if none came in time."""
         ...
@@ -177,7 +190,7 @@ class Remote(Machine):
 
     def tell(self, kind: int, body: bytes = b"") -> None:
         """Send a message that has no answer."""
-        self._connected().send(HEADER.pack(kind, len(body)) + body)
+        self._connected().send(HEADER.pack(kind, len(body)) + body, self.patience)
 
     def look(self, memory: Mirror) -> None:
         """Have the mirror show what is there now."""

@@ -6,7 +6,7 @@ from abi.calls import Brk as BrkCall
 from abi.consts import MAP_FIXED, PAGE, PAGE_SHIFT, RLIMIT_DATA, WORD
 from model.errors import SyscallError
 from model.fault import populate
-from model.flags import VM_ACCOUNT, VM_LOCKED, VM_MAYACCESS, VM_READ, VM_WRITE
+from model.flags import VM_ACCOUNT, VM_EXEC, VM_LOCKED, VM_MAYACCESS, VM_READ, VM_WRITE
 from model.placement import get_unmapped_area
 from model.prctl import mergeable_flags, new_vma_flags
 from model.space import AddressSpace, guard_start
@@ -50,6 +50,8 @@ def _grow(space: AddressSpace, start: int, end: int) -> bool:
     """Map more heap; whether that could be done (mm/mmap.c: sys_brk(); mm/vma.c: do_brk_flags())."""
     environment = space.environment
     length, flags = end - start & WORD, _DATA | space.def_flags
+    if "EXEC_BRK" in environment.config:
+        flags |= VM_EXEC  # include/linux/mm.h: VM_DATA_DEFAULT_FLAGS
     try:
         get_unmapped_area(space, None, start, length, 0, MAP_FIXED)
     except SyscallError:

@@ -20,7 +20,7 @@ from abi.consts import (
     WORD,
 )
 from abi.trace import written_tag
-from model import hugetlb, thp
+from model import hosted, hugetlb, thp
 from model.errors import SyscallError, Unmodelled
 from model.flags import (
     VM_ACCESS,
@@ -79,8 +79,10 @@ def touch(space: AddressSpace, call: Touch) -> int:
 
 
 def access(space: AddressSpace, addr: int, *, write: bool) -> int:
-    """A load or store of user code at `addr` (arch/x86/mm/fault.c: do_user_addr_fault())."""
+    """A load or store of user code at `addr` (arch/x86/mm/fault.c: do_user_addr_fault(); arch/um/kernel/trap.c:
+    handle_page_fault())."""
     if addr >= space.environment.task_size:
+        hosted.check_address(space, addr)
         return TOUCH_SIGSEGV
     index = space.find(addr)
     if index == len(space.vmas):
@@ -91,7 +93,22 @@ def access(space: AddressSpace, addr: int, *, write: bool) -> int:
     flags = vma.flags
     if flags & VM_PKEY_EXEC_ONLY or not flags & (VM_WRITE if write else VM_ACCESS):
         return TOUCH_SIGSEGV
+    strict = not write and flags & VM_ACCESS == VM_WRITE
+    if strict and "STRICT_READ" in space.environment.config:
+        return _read_what_is_there(space, vma, addr >> PAGE_SHIFT)
     return fault(space, vma, addr >> PAGE_SHIFT, write=write)
+
+
+def _read_what_is_there(space: AddressSpace, vma: Vma, page: int) -> int:
+    """Where only writes make pages come, others are read without a fault. One that the kernel takes for unused is not
+    (arch/um/kernel/tlb.c: update_pte_range())."""
+    if vma.name is not None:
+        return _fault_own(space, vma)
+    if space.aged:
+        raise Unmodelled("reads of pages for writing only that may be taken for unused")
+    if vma.file and not vma.anonymous and not vma.file.inode.resident:
+        raise Unmodelled("which pages of a file for writing only are mapped")
+    return TOUCH_OK if space.ptes.get(page, 0) & PTE_KIND in (PTE_ANON, PTE_FILE) else TOUCH_SIGSEGV
 
 
 def _write(space: AddressSpace, page: int) -> None:

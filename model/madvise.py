@@ -255,6 +255,7 @@ def _free(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
         _report_remove(space, vma, start, end)
     if not vma.anonymous:
         raise SyscallError(EINVAL)  # madvise(2): MADV_FREE of anything but private anonymous memory
+    space.aged = True
     for page in space.pages_of(start, end):
         held = space.ptes[page]
         if held & PTE_KIND == PTE_ANON and not held & (PTE_ZERO | PTE_STRANDED):
@@ -359,8 +360,9 @@ def _willneed(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
         raise SyscallError(EBADF)
 
 
-def _nothing(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
-    """Advice on reading ahead or reclaim: nothing that a call can tell afterwards."""
+def _cold(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
+    """Pages count as unused (mm/madvise.c: madvise_cold_or_pageout_pte_range())."""
+    space.aged = True
 
 
 def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
@@ -368,6 +370,7 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     was never written to; an anonymous page whose contents may go is gone, another stays for want of swap
     (mm/madvise.c: madvise_cold_or_pageout_pte_range(); mm/vmscan.c: shrink_folio_list();
     mm/rmap.c: try_to_unmap_one())."""
+    space.aged = True
     if vma.file is None or vma.anonymous:
         _reclaim_anonymous(space, vma, start, end)
         return
@@ -441,7 +444,7 @@ MADVISE: Final[dict[int, Advised]] = {
     ),
     MADV_WIPEONFORK: Advised(add=VM_WIPEONFORK, refused_on=VM_SHARED, no_file=True, discards=True),
     MADV_KEEPONFORK: Advised(drop=VM_WIPEONFORK, refused_on=VM_DROPPABLE),
-    MADV_COLD: Advised(effect=_nothing, refused_on=_LRU_REFUSES),
+    MADV_COLD: Advised(effect=_cold, refused_on=_LRU_REFUSES),
     MADV_PAGEOUT: Advised(effect=_pageout, refused_on=_LRU_REFUSES),
     MADV_POPULATE_READ: Advised(),
     MADV_POPULATE_WRITE: Advised(),

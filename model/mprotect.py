@@ -1,6 +1,6 @@
 """mprotect(2) (mm/mprotect.c)."""
 
-from errno import EACCES, EINVAL, ENOMEM, EPERM
+from errno import EACCES, EINVAL, ENOMEM, ENOSYS, EPERM
 from typing import Final
 
 from abi.calls import Mprotect, PkeyMprotect, signed32
@@ -62,8 +62,10 @@ def pkey_mprotect(space: AddressSpace, call: PkeyMprotect) -> int:
     """pkey_mprotect(2): as mprotect(2) with key -1. No program allocates a key, so at most key 0 is there.
 
     Raises:
-        SyscallError: EINVAL, ENOMEM, EACCES, EPERM.
+        SyscallError: ENOSYS, EINVAL, ENOMEM, EACCES, EPERM.
     """
+    if "PKEYS" not in space.environment.config:
+        raise SyscallError(ENOSYS)  # mm/mprotect.c: an architecture without protection keys
     return _mprotect(space, call, signed32(call.pkey))
 
 

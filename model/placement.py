@@ -1,4 +1,5 @@
-"""Where a mapping goes: x86-64, top-down layout, no randomisation (arch/x86/kernel/sys_x86_64.c, mm/mmap.c).
+"""Where a mapping goes, without randomisation: from the top down (x86-64, arch/x86/kernel/sys_x86_64.c), or from the
+bottom up as where an architecture has no say (User-Mode-Linux, mm/mmap.c).
 
 Every function gives an address or raises; a page offset counts in pages, all else in bytes.
 """
@@ -70,7 +71,7 @@ def _choose(
             return _thp_area(space, addr, length, 0, flags)
         if flags & MAP_SHARED:
             return _shmem_area(space, addr, length, 0, flags)
-        return _topdown(space, addr, length, flags)
+        return _search(space, addr, length, flags)
     if file.below:
         return _default_area(space, addr, length, pgoff, flags)
     if file.inode.huge:
@@ -80,7 +81,7 @@ def _choose(
     if file.thp_area or (file.zero and DEVZERO_THP_AREA in space.changes):
         return _thp_area(space, addr, length, pgoff, flags)
     if file.own_area or (file.kind and file.kind.own_area):
-        return _topdown(space, addr, length, flags)
+        return _search(space, addr, length, flags)
     return _default_area(space, addr, length, pgoff, flags)
 
 
@@ -88,25 +89,27 @@ def _default_area(space: AddressSpace, addr: int, length: int, pgoff: int, flags
     """For a file that has no get_unmapped_area (mm/mmap.c: __get_unmapped_area())."""
     if not addr and length % PMD_SIZE == 0 and FILES_NOT_ALIGNED not in space.changes:
         return _thp_area(space, addr, length, pgoff, flags)
-    return _topdown(space, addr, length, flags)
+    return _search(space, addr, length, flags)
 
 
 def _thp_area(space: AddressSpace, addr: int, length: int, pgoff: int, flags: int) -> int:
-    """Aligned so that huge pages fit, where the extent holds one (mm/huge_memory.c: thp_get_unmapped_area())."""
+    """Aligned so that huge pages fit, where the kernel has any and the extent holds one
+    (mm/huge_memory.c: thp_get_unmapped_area())."""
     off = _signed(pgoff << PAGE_SHIFT)
     off_align = _signed(off + PMD_SIZE - 1 & -PMD_SIZE)
     off_end = _signed(off + length)
     padded = length + PMD_SIZE
     unsigned = off & WORD
     if (
-        off_end > off_align
+        "THP" in space.environment.config
+        and off_end > off_align
         and off_end - off_align >= PMD_SIZE
         and padded <= WORD
         and (unsigned + padded & WORD) >= unsigned
         and padded <= space.environment.task_size
     ):
         try:
-            found = _topdown(space, addr, padded, flags)
+            found = _search(space, addr, padded, flags)
         except SyscallError:
             found = 0
         if found:
@@ -114,21 +117,19 @@ def _thp_area(space: AddressSpace, addr: int, length: int, pgoff: int, flags: in
                 return addr
             rest = off - found & PMD_SIZE - 1
             return found + (rest or PMD_SIZE)
-    return _topdown(space, addr, length, flags)
+    return _search(space, addr, length, flags)
 
 
 def _huge_area(space: AddressSpace, hint: int, length: int, flags: int, size: int) -> int:
     """Aligned to huge pages; so is the hint (fs/hugetlbfs/inode.c: hugetlb_get_unmapped_area())."""
     if HUGETLB_AREA not in space.changes:  # arch/x86/mm/hugetlbpage.c
-        return _topdown(
-            space, hint & -size, length, flags & ~(MAP_32BIT | MAP_ABOVE4G), size - PAGE
-        )
-    return _topdown(space, hint + size - 1 & WORD & -size, length, flags, size - PAGE)
+        return _search(space, hint & -size, length, flags & ~(MAP_32BIT | MAP_ABOVE4G), size - PAGE)
+    return _search(space, hint + size - 1 & WORD & -size, length, flags, size - PAGE)
 
 
 def _shmem_area(space: AddressSpace, hint: int, length: int, pgoff: int, flags: int) -> int:
     """Aligned so that huge pages fit, where shmem may have them (mm/shmem.c: shmem_get_unmapped_area())."""
-    addr = _topdown(space, hint, length, flags)
+    addr = _search(space, hint, length, flags)
     offset = pgoff << PAGE_SHIFT & PMD_SIZE - 1
     if (
         "SHMEM_HUGE" not in space.environment.config
@@ -139,14 +140,36 @@ def _shmem_area(space: AddressSpace, hint: int, length: int, pgoff: int, flags: 
     ):
         return addr
     try:
-        found = _topdown(space, hint, length + PMD_SIZE - PAGE, flags)
+        found = _search(space, hint, length + PMD_SIZE - PAGE, flags)
     except SyscallError:
         return addr
     aligned = found + (offset - found & PMD_SIZE - 1)
     return addr if aligned > space.environment.task_size - length else aligned
 
 
-def _topdown(space: AddressSpace, hint: int, length: int, flags: int, mask: int = 0) -> int:
+def _search(space: AddressSpace, hint: int, length: int, flags: int, mask: int = 0) -> int:
+    """The hint if it is free, else a gap, in the direction that the process has
+    (mm/mmap.c: mm_get_unmapped_area_vmaflags())."""
+    if "BOTTOM_UP" in space.environment.config:
+        return _generic(space, hint, length, mask)
+    return _topdown(space, hint, length, flags, mask)
+
+
+def _generic(space: AddressSpace, hint: int, length: int, mask: int) -> int:
+    """The hint if it is free, else the lowest gap above mmap_base (mm/mmap.c: generic_get_unmapped_area()); no flag of
+    mmap matters."""
+    environment = space.environment
+    end, lowest = environment.task_size, environment.mmap_min_addr
+    if length > end - lowest:
+        raise SyscallError(ENOMEM)  # longer than the address space
+    if hint:
+        addr = hint + PAGE - 1 & WORD & -PAGE
+        if end - length >= addr >= lowest and _is_free(space, addr, length):
+            return addr
+    return _lowest_gap(space, max(environment.geometry.top, lowest), end, length, mask)
+
+
+def _topdown(space: AddressSpace, hint: int, length: int, flags: int, mask: int) -> int:
     """The hint if it is free, else the highest gap below mmap_base, else the lowest above TASK_UNMAPPED_BASE; in a gap,
     no bit of `mask` is set in the address (arch/x86/kernel/sys_x86_64.c: arch_get_unmapped_area_topdown())."""
     environment = space.environment

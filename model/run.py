@@ -64,6 +64,7 @@ from model.filler import fill
 from model.flags import CODES, VM_ACCESS, VM_MAYACCESS, VM_MAYSHARE, VM_SHARED
 from model.fork import fork
 from model.ftruncate import ftruncate
+from model.hosted import check_left_behind
 from model.kinds import KINDS
 from model.madvise import madvise
 from model.mbind import mbind
@@ -201,6 +202,8 @@ class Run:
         except SyscallError as error:
             value = -error.errno
         space.clock += 1
+        if space.left_behind:
+            check_left_behind(space, moves=isinstance(call, Mremap))
         note_tables(space)
         layout = space.layout()
         place = len(parts)
@@ -258,8 +261,9 @@ class Run:
 def _initial_space(environment: Environment, profile: Profile) -> AddressSpace:
     space = AddressSpace(environment, profile.changes)
     inodes: dict[int, Inode] = {}
-    space.files = {obj.fd: _file(obj, inodes) for obj in environment.objects}
-    space.segments = tuple(_file(obj, inodes).inode for obj in environment.segments)
+    has_thp = "THP" in environment.config
+    space.files = {obj.fd: _file(obj, inodes, has_thp) for obj in environment.objects}
+    space.segments = tuple(_file(obj, inodes, has_thp).inode for obj in environment.segments)
     space.uffds = frozenset(obj.fd for obj in environment.objects if obj.fs == "uffd")
     for vma in environment.initial:
         space.insert(_own_vma(space, vma, inodes))
@@ -267,8 +271,9 @@ def _initial_space(environment: Environment, profile: Profile) -> AddressSpace:
     return space
 
 
-def _file(obj: Object, inodes: dict[int, Inode]) -> File:
-    """The open file behind a descriptor; descriptors of one object share its inode."""
+def _file(obj: Object, inodes: dict[int, Inode], has_thp: bool) -> File:
+    """The open file behind a descriptor; descriptors of one object share its inode. `has_thp`: the kernel was built
+    with transparent huge pages, without which thp_get_unmapped_area() is none (include/linux/huge_mm.h)."""
     shmem = obj.fs in SHMEM_FILE_SYSTEMS or obj.fs == "sysv"
     kind = KINDS.get(obj.fs)
     inode = Inode(
@@ -286,7 +291,7 @@ def _file(obj: Object, inodes: dict[int, Inode]) -> File:
     file = File(
         inode,
         zero=obj.fs == "devzero",
-        thp_area=obj.fs in THP_AREA_FILE_SYSTEMS,
+        thp_area=has_thp and obj.fs in THP_AREA_FILE_SYSTEMS,
         own_area=obj.fs in OWN_AREA_KINDS,
         sync=obj.fs in SYNC_FILE_SYSTEMS,
         fsync=obj.fs not in KERNEL_FILE_SYSTEMS and (kind is None or obj.fs == "sysv"),
@@ -327,7 +332,11 @@ def _own_vma(space: AddressSpace, initial: InitialVma, inodes: dict[int, Inode])
             shmem = initial.fs in SHMEM_FILE_SYSTEMS
             inode = Inode(initial.ident, 1 << 20, shmem=shmem, max_bytes=(1 << 63) - 1)
             inodes[initial.ident] = inode
-        file = File(inode)
+        file = File(
+            inode,
+            thp_area="THP" in space.environment.config and initial.fs in THP_AREA_FILE_SYSTEMS,
+            own_area=initial.fs in OWN_AREA_KINDS,
+        )
     return Vma(
         initial.start,
         initial.end,

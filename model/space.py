@@ -11,6 +11,7 @@ from typing import Final
 from abi.consts import (
     FD_NAMES,
     PAGE_SHIFT,
+    PMD_SIZE,
     RLIMIT_AS,
     RLIMIT_DATA,
     RLIMIT_MEMLOCK,
@@ -65,6 +66,10 @@ PTE_LAZY: Final = 0x80
 PTE_STRANDED: Final = 0x20
 
 _PTE_OF_WP: Final = PTE_WP | PTE_WRITABLE
+#: Pages that one page table maps.
+PTES_PER_TABLE: Final = 512
+#: Stands for pages of which it is not known which they are.
+_SOME: Final = -1
 
 #: The userfaultfd that reports events: FORK (where it may), REMAP, REMOVE and UNMAP.
 EVENT_UFFD: Final = FD_NAMES["uffd2"]
@@ -90,7 +95,9 @@ class AddressSpace:
     events: what EVENT_UFFD reported of the call that runs (`abi.trace.EVENT`). child: what the child of a fork reports:
     records, VmFlags, and the rest.
     failing: at which allocation from here on an injected failure is felt, 0 for none.
-    write_protected: a userfaultfd has write-protected pages.
+    left_behind: the pages that were mapped by page tables which the call that runs freed, by table; kept only where a
+    kernel may forget them ("STALE_TABLES").
+    write_protected: a userfaultfd has write-protected pages. aged: advice made the kernel take pages for unused.
     own_dropped: pages of the executor's own were dropped; which it has used since then is not known.
     fillers: how many mappings the VMA with VM_FILLER stands for; filled: there was one, once.
     def_flags: VM_* that every new mapping gets (mm->def_flags). limits: soft limits by RLIMIT_* (bytes); a new dict
@@ -102,6 +109,7 @@ class AddressSpace:
 
     __slots__ = (
         "_next_anon_vma",
+        "aged",
         "brk",
         "changes",
         "child",
@@ -114,6 +122,7 @@ class AddressSpace:
         "filled",
         "fillers",
         "had_ptes",
+        "left_behind",
         "limits",
         "locked_vm",
         "mdwe",
@@ -162,10 +171,12 @@ class AddressSpace:
         self.thp_disabled = THP_DISABLED
         self.tables: set[int] | None = None
         self.had_ptes = False
+        self.left_behind: dict[int, set[int]] = {}
         self.took_huge = False
         self.merge_any = False
         self.mdwe = 0
         self.write_protected = False
+        self.aged = False
         self._next_anon_vma = 1
 
     def copy(self) -> "AddressSpace":
@@ -195,10 +206,12 @@ class AddressSpace:
         new.thp_disabled = self.thp_disabled
         new.tables = None if self.tables is None else self.tables.copy()
         new.had_ptes = self.had_ptes
+        new.left_behind = {}
         new.took_huge = self.took_huge
         new.merge_any = self.merge_any
         new.mdwe = self.mdwe
         new.write_protected = self.write_protected
+        new.aged = self.aged
         new._next_anon_vma = self._next_anon_vma
         return new
 
@@ -435,6 +448,9 @@ class AddressSpace:
 
     def drop(self, low: int, high: int) -> None:
         """Unmap the VMAs of an index range: pages, counts and all (mm/vma.c: vms_complete_munmap_vmas())."""
+        tables: dict[int, set[int]] = {}
+        if "STALE_TABLES" in self.environment.config:
+            tables = self._tables_of(self.vmas[low:high])
         for vma in self.vmas[low:high]:
             pages = vma.end - vma.start >> PAGE_SHIFT
             if vma.flags & VM_FILLER:
@@ -445,6 +461,21 @@ class AddressSpace:
                 note_unlocked(vma)
             self.clear_ptes(vma.start, vma.end)
         self.remove(low, high)
+        for table, mapped in tables.items():
+            # mm/memory.c: free_pgtables(): it is freed with the last VMA that it serves
+            if not self.intersects(table * PMD_SIZE, (table + 1) * PMD_SIZE):
+                self.left_behind.setdefault(table, set()).update(mapped)
+
+    def _tables_of(self, vmas: list[Vma]) -> dict[int, set[int]]:
+        """The pages of some VMAs by page table. Of a file on a disk it is not known which are mapped."""
+        tables: dict[int, set[int]] = {}
+        for vma in vmas:
+            for page in self.pages_of(vma.start, vma.end):
+                tables.setdefault(page // PTES_PER_TABLE, set()).add(page)
+            if vma.file and not vma.anonymous and not vma.file.inode.resident and self.had_ptes:
+                for table in range(vma.start // PMD_SIZE, (vma.end - 1) // PMD_SIZE + 1):
+                    tables.setdefault(table, set()).add(_SOME)
+        return tables
 
     def unmap(self, start: int, end: int, *, notify: bool = True) -> None:
         """Unmap whatever is in [start, end), page-aligned (mm/vma.c: do_vmi_align_munmap()).

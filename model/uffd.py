@@ -47,6 +47,11 @@ _MODES: Final = {
     UFFDIO_REGISTER_MODE_WP: VM_UFFD_WP,
     UFFDIO_REGISTER_MODE_MINOR: VM_UFFD_MINOR,
 }
+#: Modes that not every architecture has, and what says so (`abi.environment.Environment.config`).
+_NEEDS: Final = (
+    (UFFDIO_REGISTER_MODE_WP, "UFFD_WP"),
+    (UFFDIO_REGISTER_MODE_MINOR, "UFFD_MINOR"),
+)
 
 
 def uffd_register(space: AddressSpace, call: UffdRegister) -> int:
@@ -60,6 +65,8 @@ def uffd_register(space: AddressSpace, call: UffdRegister) -> int:
     fd = _descriptor(space, call.fd)
     if not call.mode or call.mode & ~sum(_MODES):
         raise SyscallError(EINVAL)  # UFFDIO_REGISTER(2const): no mode, or an unknown one
+    if any(call.mode & mode and name not in space.environment.config for mode, name in _NEEDS):
+        raise SyscallError(EINVAL)  # UFFDIO_REGISTER(2const): a mode that the kernel does not have
     modes = sum(flag for mode, flag in _MODES.items() if call.mode & mode)
     end = _range_end(space, call.addr, call.length)
     vmas = space.between(call.addr, end)

@@ -132,7 +132,9 @@ ENVIRONMENT: Final = Environment(
     start_brk=IMAGE.end,
     brk=IMAGE.end,
     start_stack=0x7FFF_FFFF_EFF0,
-    config=frozenset(("KSM", "THP", "SWAP", "HUGE_2MB", "HUGE_1GB")),
+    config=frozenset(
+        ("KSM", "THP", "SWAP", "HUGE_2MB", "HUGE_1GB", "PKEYS", "UFFD_WP", "UFFD_MINOR")
+    ),
     huge_pages=16,
     release="0.0.0-drawn",
     machine="x86_64",

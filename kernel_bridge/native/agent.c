@@ -3,12 +3,19 @@
  * It has no policy and knows no calls, objects or programs; what it is told comes through a stream of messages, each
  * a header and a body (kernel_bridge/remote.py). When the host is gone it turns the guest off. As another process than
  * the first, which tests start, it has its channel as descriptor 3, and just ends.
+ *
+ * The channel is a port of virtio-serial, or a terminal line, which the kernel's command line names and init finds in
+ * its environment. A line holds but one page that was not read: for every block that is taken from it the host is told,
+ * and does not send more before. It is slow too, so that what is large goes through a store beside it: a block device
+ * whose blocks are memory that the host has.
  */
 #include <linux/errno.h>
 #include <linux/fcntl.h>
 #include <linux/reboot.h>
 #include <asm/poll.h>
 #include <asm/signal.h>
+#include <asm/termbits.h>
+#include <asm/ioctls.h>
 
 #include "agent.h"
 #include "layout.h"
@@ -28,13 +35,18 @@ struct watched {
 static struct {
 	s64 channel, bell, done, pid;
 	int status, reaped;
+	int line; /* the channel is a terminal line */
+	u64 taken; /* bytes read from it that the host was not told of */
+	s64 store;
+	int stored; /* a body is in our half of the store that the host has not read */
 	u8 *in, *out;
-} state = { -1, -1, -1, -1, 0, 0, 0, 0 };
+} state = { .channel = -1, .bell = -1, .done = -1, .pid = -1, .store = -1 };
 
 asm(".text\n"
     ".globl _start\n"
     "_start:\n"
     "	xorl %ebp, %ebp\n"
+    "	movq %rsp, %rdi\n"
     "	andq $-16, %rsp\n"
     "	call agent\n"
     "	ud2\n");
@@ -63,6 +75,13 @@ static void wait_a_little(void)
 	sys(poll, 0, 0, PATIENCE_MS);
 }
 
+static void tell_taken(u64 size);
+
+static u8 *body(void)
+{
+	return state.out + sizeof(struct agent_header);
+}
+
 /* Read or write all of it; the host's end may be gone. */
 static void transfer(int writing, u8 *data, u64 size)
 {
@@ -76,6 +95,32 @@ static void transfer(int writing, u8 *data, u64 size)
 			turn_off();
 		data += n;
 		size -= n;
+		if (!writing && state.line)
+			tell_taken(n);
+	}
+}
+
+static void tell_taken(u64 size)
+{
+	struct agent_header header = { AGENT_TAKEN, 0 };
+
+	for (state.taken += size; state.taken >= AGENT_BLOCK; state.taken -= AGENT_BLOCK)
+		transfer(1, (u8 *)&header, sizeof(header));
+}
+
+/* Read or write a body, in whole sectors. */
+static void use_store(int writing, u8 *data, u64 size)
+{
+	size = (size + ABI_PAGE - 1) & -ABI_PAGE;
+	while (size) {
+		u64 half = writing ? AGENT_STORE_HALF : 0, at = half + (data - (writing ? body() : state.in));
+		s64 n = writing ? sys(pwrite64, state.store, data, size, at) :
+				  sys(pread64, state.store, data, size, at);
+
+		if (n <= 0)
+			turn_off();
+		data += n;
+		size -= n;
 	}
 }
 
@@ -83,15 +128,32 @@ static void transfer(int writing, u8 *data, u64 size)
 static void send(u32 kind, u64 size)
 {
 	struct agent_header *header = (struct agent_header *)state.out;
+	int stored = state.store >= 0 && !state.stored && size >= AGENT_SMALL;
 
-	header->kind = kind;
+	header->kind = kind | (stored ? AGENT_STORED : 0);
 	header->size = size;
+	if (stored) {
+		use_store(1, body(), size);
+		state.stored = 1;
+		size = 0;
+	}
 	transfer(1, state.out, sizeof(*header) + size);
 }
 
-static u8 *body(void)
+static void receive(struct agent_header *header)
 {
-	return state.out + sizeof(struct agent_header);
+	struct agent_header fetched = { AGENT_FETCHED, 0 };
+
+	transfer(0, (u8 *)header, sizeof(*header));
+	if (header->size > MESSAGE_SIZE)
+		turn_off();
+	if (!(header->kind & AGENT_STORED)) {
+		transfer(0, state.in, header->size);
+		return;
+	}
+	header->kind &= ~AGENT_STORED;
+	use_store(0, state.in, header->size);
+	transfer(1, (u8 *)&fetched, sizeof(fetched));
 }
 
 static u8 *append(u8 *to, const void *from, u64 size)
@@ -227,10 +289,7 @@ static void obey(void)
 	struct agent_header header;
 	char byte = 'g';
 
-	transfer(0, (u8 *)&header, sizeof(header));
-	if (header.size > MESSAGE_SIZE)
-		turn_off();
-	transfer(0, state.in, header.size);
+	receive(&header);
 	switch (header.kind) {
 	case AGENT_CALL:
 		system_call((struct agent_call *)state.in);
@@ -249,6 +308,9 @@ static void obey(void)
 		break;
 	case AGENT_END:
 		end_executor();
+		break;
+	case AGENT_FETCHED:
+		state.stored = 0;
 		break;
 	}
 }
@@ -314,17 +376,49 @@ static void insert_modules(void)
 	}
 }
 
-static void open_channel(void)
+/* What a name has in the environment, which ends with 0; 0 if it is not there. */
+static const char *find(char *const *envp, const char *name)
 {
+	for (; *envp; envp++) {
+		const char *p = *envp, *n = name;
+
+		while (*n && *p == *n) {
+			p++;
+			n++;
+		}
+		if (!*n && *p == '=')
+			return p + 1;
+	}
+	return 0;
+}
+
+/* A terminal line passes on all bytes as they are; anything else is no line. */
+static void make_raw(void)
+{
+	struct termios mode;
+
+	if (sys(ioctl, state.channel, TCGETS, &mode))
+		return;
+	mode.c_iflag = mode.c_oflag = mode.c_lflag = 0;
+	mode.c_cflag = (mode.c_cflag & ~CSIZE & ~PARENB) | CS8 | CREAD | CLOCAL;
+	mode.c_cc[VMIN] = 1;
+	mode.c_cc[VTIME] = 0;
+	sys(ioctl, state.channel, TCSETS, &mode);
+	state.line = 1;
+}
+
+static void open_channel(const char *named)
+{
+	const char *const ports[] = { named ? named : "/dev/vport0p1", "/dev/vport1p1" };
+
 	sys(mkdir, "/dev", 0755);
 	sys(mkdir, "/proc", 0755);
 	sys(mkdir, "/sys", 0755);
 	sys(mount, "devtmpfs", "/dev", "devtmpfs", 0, 0);
 	insert_modules();
 	for (u64 i = 0; i < ATTEMPTS; i++) {
-		state.channel = sys(openat, AT_FDCWD, "/dev/vport0p1", O_RDWR | O_CLOEXEC);
-		if (state.channel < 0)
-			state.channel = sys(openat, AT_FDCWD, "/dev/vport1p1", O_RDWR | O_CLOEXEC);
+		state.channel = sys(openat, AT_FDCWD, ports[named ? 0 : i % 2],
+				    O_RDWR | O_NOCTTY | O_CLOEXEC);
 		if (state.channel >= 0 && is_connected())
 			return;
 		if (state.channel >= 0)
@@ -335,11 +429,14 @@ static void open_channel(void)
 	turn_off();
 }
 
-static void prepare(void)
+static void prepare(char *const *envp)
 {
+	const char *store = find(envp, "vmadiff_store");
 	s64 console;
 
-	open_channel();
+	open_channel(find(envp, "vmadiff_channel"));
+	if (store)
+		state.store = sys(openat, AT_FDCWD, store, O_RDWR | O_DIRECT | O_CLOEXEC);
 	console = sys(openat, AT_FDCWD, "/dev/console", O_RDWR);
 	if (console >= 0)
 		for (int fd = 0; fd < 3; fd++)
@@ -349,17 +446,21 @@ static void prepare(void)
 	sys(mount, "sysfs", "/sys", "sysfs", 0, 0);
 }
 
-void __attribute__((noreturn, used)) agent(void)
+/* stack: the number of arguments, the arguments, 0, the environment, 0. */
+void __attribute__((noreturn, used)) agent(u64 *stack)
 {
 	struct watched watched[2];
 
 	if (sys(getpid) == 1)
-		prepare();
+		prepare((char *const *)stack + stack[0] + 2);
 	else
 		state.channel = CHANNEL;
+	make_raw();
+	/* Bodies begin where pages do. */
 	state.in = memory(MESSAGE_SIZE);
-	state.out = memory(MESSAGE_SIZE);
-	send(AGENT_HELLO, 0);
+	state.out = memory(MESSAGE_SIZE + ABI_PAGE) + ABI_PAGE - sizeof(struct agent_header);
+	*(u64 *)body() = state.store >= 0;
+	send(AGENT_HELLO, sizeof(u64));
 	for (;;) {
 		watched[0] = (struct watched){ state.channel, POLLIN, 0 };
 		watched[1] = (struct watched){ state.done, POLLIN, 0 };

@@ -136,7 +136,7 @@ static s64 open_uffd(u64 target, u64 features)
 	err = sys(ioctl, fd, UFFDIO_API, &api);
 	if (!err && (u64)fd != target)
 		err = sys(dup3, fd, target, 0);
-	if ((u64)fd != target)
+	if ((u64)fd != target || err < 0)
 		sys(close, fd);
 	return err < 0 ? err : 0;
 }

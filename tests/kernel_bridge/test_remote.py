@@ -1,12 +1,18 @@
 """An executor behind an agent: the agent of guests, run as a process of this machine, with a socket for its channel."""
 
+import fcntl
 import os
 import random
+import select
 import signal
 import socket
+import struct
 import subprocess
+import termios
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -14,9 +20,9 @@ from abi.calls import Munmap
 from abi.program import parse
 from kernel_bridge import BridgeError, ExecutorConfig, KernelExecutor
 from kernel_bridge.build import AGENT, build
-from kernel_bridge.guest import Stream
+from kernel_bridge.guest import Line, Stream
 from kernel_bridge.machine import Machine, MachineLost
-from kernel_bridge.remote import HELLO, Remote
+from kernel_bridge.remote import HELLO, WINDOW, Remote
 from tests.kernel_bridge.programs import program
 
 #: Where the agent looks for its channel (native/agent.c).
@@ -34,19 +40,16 @@ class Here(Remote):
         self._begin()
 
     def _begin(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self.process = subprocess.Popen(
-                [build(AGENT)],
-                pass_fds=[CHANNEL],
-                preexec_fn=lambda: os.dup2(theirs.fileno(), CHANNEL),
-                start_new_session=True,
-            )
-        self.ours = ours
-        channel = Stream(ours)
+        self.ours, theirs = socket.socketpair()
+        channel = self._start(theirs)
         message = channel.receive(10)
         assert message is not None and message[0] == HELLO
         self.attach(channel)
+
+    def _start(self, theirs: socket.socket) -> Stream:
+        with theirs:
+            self.process = start_agent(theirs.fileno())
+        return Stream(self.ours)
 
     def revive(self) -> bool:
         self.kills += 1
@@ -68,9 +71,53 @@ class Here(Remote):
         self.close()
 
 
-@pytest.fixture
-def machine() -> Iterator[Here]:
-    here = Here()
+def start_agent(channel: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [build(AGENT)],
+        pass_fds=[CHANNEL],
+        preexec_fn=lambda: os.dup2(channel, CHANNEL),
+        start_new_session=True,
+    )
+
+
+class OnALine(Here):
+    """The same with a terminal line for its channel, as User-Mode-Linux has; `unread`: the most that ever lay in it."""
+
+    def _start(self, theirs: socket.socket) -> Stream:
+        self.unread = 0
+        ours, line = os.openpty()
+        self.process = start_agent(line)
+        name = os.ttyname(line)
+        os.close(line)
+        threading.Thread(target=self._pump, args=(theirs, ours, name), daemon=True).start()
+        return Line(self.ours)
+
+    def _pump(self, theirs: socket.socket, ours: int, line: str) -> None:
+        with suppress(OSError), theirs:
+            while True:
+                ready = select.select([theirs, ours], [], [])[0]
+                if ours in ready:
+                    theirs.sendall(os.read(ours, 1 << 16))
+                if theirs in ready:
+                    data = theirs.recv(1 << 16)
+                    if not data:
+                        break
+                    os.write(ours, data)
+                    self.unread = max(self.unread, count_unread(line))
+        os.close(ours)
+
+
+def count_unread(line: str) -> int:
+    fd = os.open(line, os.O_RDONLY | os.O_NOCTTY)
+    try:
+        return int(struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))[0])
+    finally:
+        os.close(fd)
+
+
+@pytest.fixture(params=[Here, OnALine])
+def machine(request: pytest.FixtureRequest) -> Iterator[Here]:
+    here = request.param()
     yield here
     here.end()
 
@@ -177,6 +224,27 @@ def test_a_hundred_losses_leave_nothing(machine: Here, remote: KernelExecutor) -
     listed = subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
     children = [line for line in listed if not line.endswith(" ps")]
     assert len(children) == 1, "one agent, and no dead ones"
+
+
+def test_a_line_never_holds_more_than_it_can() -> None:
+    machine = OnALine()
+    try:
+        fd = machine.syscall("memfd_create", "x", 0)
+        data = random.Random(1).randbytes(1 << 20)
+        machine.pwrite(fd, data)
+        assert b"".join(machine.pread(fd, 1 << 18, at << 18) for at in range(4)) == data
+        assert 0 < machine.unread <= WINDOW
+    finally:
+        machine.end()
+
+
+def test_a_machine_that_takes_nothing_is_lost(machine: Here) -> None:
+    machine.patience = 0.3
+    fd = machine.syscall("memfd_create", "x", 0)
+    os.kill(machine.process.pid, signal.SIGSTOP)
+    with pytest.raises(MachineLost, match="has taken nothing"):
+        machine.pwrite(fd, bytes(4 << 20))
+    os.kill(machine.process.pid, signal.SIGCONT)
 
 
 def test_silence_is_a_loss(machine: Here) -> None:

@@ -7,7 +7,7 @@ import pytest
 from abi.consts import PAGE
 from abi.environment import Environment
 from abi.trace import NAME_HEAP, NAME_NONE, unpack_layout
-from model.flags import VM_LOCKED
+from model.flags import VM_ACCESS, VM_LOCKED, VM_READ, VM_WRITE
 from tests.environments import ENVIRONMENT
 from tests.pictures import Drawing
 
@@ -113,3 +113,13 @@ def test_what_is_below_the_break_is_named_heap() -> None:
     assert names == [{NAME_NONE}] * 3
     drawing.do("munmap(B+0, 1p); brk(B+2)")
     assert unpack_layout(drawing.space.layout())[1].name == NAME_HEAP
+
+
+def test_the_heap_is_executable_on_some_architectures() -> None:
+    executable = replace(ENVIRONMENT, config=ENVIRONMENT.config | {"EXEC_BRK"})
+    call = "brk(B+1)"
+    for environment, access in ((ENVIRONMENT, VM_READ | VM_WRITE), (executable, VM_ACCESS)):
+        drawing = Drawing(".", environment)
+        drawing.do(call)
+        vma = drawing.space.lookup(environment.start_brk)
+        assert vma.flags & VM_ACCESS == access

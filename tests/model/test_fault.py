@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from abi.consts import PAGE
+from model.errors import Unmodelled
 from model.fault import FAULT_AROUND, populate
 from model.flags import VM_IO, VM_LOCKONFAULT
 from model.profile import PROFILES
@@ -220,3 +221,49 @@ def test_some_memory_is_not_populated(letter: str, flag: int) -> None:
     drawing.vma(0).flags |= flag
     populate(drawing.space, at(0), at(2))
     assert not drawing.space.ptes
+
+
+STRICT = replace(ENVIRONMENT, config=ENVIRONMENT.config | {"STRICT_READ"})
+WRITE_ONLY = "mmap(W+0, 2p, PROT_WRITE, {}|MAP_FIXED, {}, 0); ".format
+READ_STRICTLY = {
+    "a page that is not there does not come for a read": (
+        WRITE_ONLY("MAP_PRIVATE|MAP_ANONYMOUS", -1) + "touch(W+0, 2, read)", "SEGV SEGV",
+    ),
+    "one that was written to can be read": (
+        WRITE_ONLY("MAP_PRIVATE|MAP_ANONYMOUS", -1) + "touch(W+0, 1, write); touch(W+0, 2, read)",
+        "ok SEGV",
+    ),
+    "so can one of a file in memory": (
+        WRITE_ONLY("MAP_SHARED", "memfd") + "touch(W+1, 1, write); touch(W+0, 2, read)", "SEGV ok",
+    ),
+    "one that is executable comes": (
+        "mmap(W+0, 1p, PROT_WRITE|PROT_EXEC, MAP_PRIVATE|MAP_ANONYMOUS|MAP_FIXED, -1, 0);"
+        "touch(W+0, 1, read)", "ok",
+    ),
+    "a guard is none that is there": (
+        WRITE_ONLY("MAP_PRIVATE|MAP_ANONYMOUS", -1) + "touch(W+0, 2, write);"
+        "madvise(W+0, 1p, MADV_GUARD_INSTALL); touch(W+0, 2, read)", "SEGV ok",
+    ),
+    "the executor's own are there": ("touch(0x20000000, 1, read)", "ok"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("calls", "result"), READ_STRICTLY.values(), ids=READ_STRICTLY.keys())
+def test_where_write_permission_is_none_to_read(calls: str, result: str) -> None:
+    assert Drawing(".", STRICT).do(calls)[-1] == result
+    assert "SEGV" not in Drawing(".").do(calls.replace("GUARD_INSTALL", "NORMAL"))[-1]
+
+
+@pytest.mark.parametrize("advice", ["MADV_COLD", "MADV_FREE", "MADV_PAGEOUT"])
+def test_whether_a_page_taken_for_unused_can_be_read_is_not_known(advice: str) -> None:
+    drawing = Drawing(".", STRICT)
+    drawing.do(WRITE_ONLY("MAP_PRIVATE|MAP_ANONYMOUS", -1) + f"madvise(W+0, 1p, {advice})")
+    with pytest.raises(Unmodelled):
+        drawing.do("touch(W+0, 1, read)")
+
+
+def test_which_pages_of_a_disks_file_can_be_read_is_not_known() -> None:
+    drawing = Drawing(".", STRICT)
+    drawing.do(WRITE_ONLY("MAP_SHARED", "file"))
+    with pytest.raises(Unmodelled):
+        drawing.do("touch(W+0, 1, read)")

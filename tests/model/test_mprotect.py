@@ -158,3 +158,9 @@ def test_locked_memory_that_becomes_writable_is_populated() -> None:
     assert not drawing.vma(0).anon_vma
     assert drawing.do("mprotect(W+0, 2p, PROT_READ|PROT_WRITE)") == ["0"]
     assert drawing.vma(0).anon_vma
+
+
+def test_an_architecture_without_keys_has_no_call_for_them() -> None:
+    without = replace(ENVIRONMENT, config=ENVIRONMENT.config - {"PKEYS"})
+    play("rr", "pkey_mprotect(W+0, 2p, PROT_NONE, -1)", "0", "nn")
+    play("rr", "pkey_mprotect(W+0, 2p, PROT_NONE, -1)", "ENOSYS", "rr", without)

@@ -225,3 +225,52 @@ def test_room_to_align_may_be_more_than_there_can_be() -> None:
     length = huge.task_size - (1 << 20)
     call = f"mmap(NULL, {length:#x}, 0, MAP_SHARED|MAP_ANONYMOUS, -1, 0)"
     assert Drawing(".", whole).do(call) == ["0x100000"]
+
+
+#: Laid out as User-Mode-Linux does: from 1 GiB upwards, the window above.
+UPWARDS = replace(
+    ENVIRONMENT,
+    geometry=replace(ENVIRONMENT.geometry, top=0x4000_0000),
+    task_size=0x7F_C000_0000,
+    config=frozenset(("BOTTOM_UP",)),
+)
+BOTTOM_UP = {
+    "no hint: at the bottom": (f"mmap(NULL, 1p, 0, {ANON}, -1, 0)", "T+0"),
+    "the next goes above the last": (
+        f"mmap(NULL, 1p, 0, {ANON}, -1, 0); mmap(NULL, 3p, 1, {ANON}, -1, 0)", "T+0, T+1",
+    ),
+    "the lowest gap that is large enough": (
+        f"mmap(T+2, 1p, 0, {ANON}, -1, 0); mmap(NULL, 3p, 1, {ANON}, -1, 0);"
+        f" mmap(NULL, 2p, 1, {ANON}, -1, 0)", "T+2, T+3, T+0",
+    ),
+    "a hint that is free, be it below the bottom": (f"mmap(T-3, 1p, 0, {ANON}, -1, 0)", "T-3"),
+    "a hint that is taken is ignored": (
+        f"mmap(W+0, 2p, 0, {ANON}, -1, 0); mmap(W+1, 2p, 1, {ANON}, -1, 0)", "W+0, T+0",
+    ),
+    "a hint so high that the end is beyond TASK_SIZE is ignored": (
+        f"mmap(0x7fbffff000, 2p, 0, {ANON}, -1, 0)", "T+0",
+    ),
+    "a stack above wants its guard gap": (
+        f"mmap(T+256, 1p, 3, {ANON}|MAP_GROWSDOWN, -1, 0); mmap(NULL, 1p, 0, {ANON}, -1, 0)",
+        "T+256, T+257",
+    ),
+    "MAP_32BIT changes nothing": (f"mmap(W+0, 1p, 0, {ANON}|MAP_32BIT, -1, 0)", "W+0"),
+    "longer than the address space": (f"mmap(NULL, 0x7fbffff000, 0, {ANON}, -1, 0)", "ENOMEM"),
+    "nothing is aligned for huge pages that are none": (
+        f"mmap(NULL, 1p, 0, {ANON}, -1, 0); mmap(NULL, 512p, 0, {ANON}, -1, 0);"
+        " mmap(NULL, 512p, 0, MAP_PRIVATE, ext4, 0)", "T+0, T+1, T+513",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("calls", "results"), BOTTOM_UP.values(), ids=BOTTOM_UP.keys())
+def test_placement_from_the_bottom_up(calls: str, results: str) -> None:
+    assert ", ".join(Drawing(".", UPWARDS).do(calls)) == results
+
+
+def test_from_the_bottom_up_nothing_is_looked_for_below_the_bottom() -> None:
+    roomy = replace(UPWARDS, rlimit_as=1 << 48, initial=(), total_pages=0)
+    drawing = Drawing(".", roomy)
+    top = roomy.geometry.top
+    drawing.do(f"mmap({top:#x}, {roomy.task_size - top:#x}, 0, {ANON}|MAP_FIXED, -1, 0)")
+    assert drawing.do(f"mmap(NULL, 1p, 1, {ANON}, -1, 0)") == ["ENOMEM"]

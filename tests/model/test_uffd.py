@@ -126,3 +126,14 @@ def test_the_executors_own_shared_memory_can_be_registered_and_is_left_as_it_is(
 )
 def test_at_the_mapping_limit_what_would_be_cut_is_refused(environment: Environment) -> None:
     play("wwww", REGISTER(1, 2), "ENOMEM", "wwww", environment)
+
+
+@pytest.mark.parametrize(("mode", "name"), [("WP", "UFFD_WP"), ("MINOR", "UFFD_MINOR")])
+def test_a_mode_that_the_architecture_does_not_have_is_unknown(mode: str, name: str) -> None:
+    without = replace(ENVIRONMENT, config=ENVIRONMENT.config - {name})
+    call = (
+        f"uffd_register(uffd0, W+0, 2p, UFFDIO_REGISTER_MODE_MISSING|UFFDIO_REGISTER_MODE_{mode})"
+    )
+    assert Drawing("ss").do(call) == ["0"]
+    play("ss", call, "EINVAL", "ss", without)
+    play("mm", REGISTER(0, 2), "0", "vv", without)
