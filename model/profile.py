@@ -44,7 +44,7 @@ GUARD: Final = Change(
 )
 HUGETLB_AREA: Final = Change(
     "hugetlb_area",
-    "",
+    "7bd3f1e1a9ae",
     "mm: make hugetlb mappings go through mm_get_unmapped_area_vmflags",
     (6, 13),
 )
@@ -92,8 +92,8 @@ DONTUNMAP_LEAKS_LOCKED: Final = Change(
 )
 SHRINK_MOVE_CHARGES_SHRUNK: Final = Change(
     "shrink_move_charges_shrunk",
-    "",
-    "mm/mremap: a move that shrinks charges for what it unmapped",
+    "d5c8aec0542e",
+    "mm/mremap: initial refactor of move_vma()",
     (6, 15),
     until=(7, 4),
     stable='fixed in 7.3.4 by "populate calculated fields in vrm state correctly"',
@@ -148,17 +148,18 @@ DONTUNMAP_ROUNDED_LENGTHS: Final = Change(
 )
 SEAL_KEEPS_ALL_ANONYMOUS: Final = Change(
     "seal_keeps_all_anonymous",
-    "",
-    "mm/mseal: a sealed private mapping of /dev/zero is anonymous memory too",
+    "d0b47a6866f1",
+    "mm/mseal: update madvise() logic",
     (6, 17),
 )
 MSEAL_MERGE_START: Final = Change(
     "mseal_merge_start",
-    "",
-    "mm/mseal: after a merge the next VMA's start is stale",
+    "6c2da14ae1e0",
+    "mm/mseal: rework mseal apply logic",
     (6, 17),
     until=(7, 0),
-    stable="fixed between 6.18.15 and 6.18.44",
+    fix="2697dd8ae721",
+    stable="fixed in 6.18.21",
 )
 UFFD_UNREGISTER_CHECKS_OWNER: Final = Change(
     "uffd_unregister_checks_owner",
@@ -180,13 +181,13 @@ KSM_FLAG_BEFORE_MERGE: Final = Change(
 )
 PROCESS_MADVISE_SELF: Final = Change(
     "process_madvise_self",
-    "",
+    "021781b01275",
     "mm/madvise: unrestrict process_madvise() for current process",
     (6, 13),
 )
 THP_DISABLE_FLAGS: Final = Change(
     "thp_disable_flags",
-    "",
+    "9dc21bbd62ed",
     "prctl: extend PR_SET_THP_DISABLE to optionally exclude VM_HUGEPAGE",
     (6, 18),
 )
@@ -198,14 +199,14 @@ DOFORK_REJECTS_SPECIAL: Final = Change(
 )
 DEVZERO_MMAP_PREPARE: Final = Change(
     "devzero_mmap_prepare",
-    "",
-    "mm: /dev/zero is mapped by mmap_prepare, so that KSM's flag is there before a merge",
+    "ab04945f91bc",
+    "mm: update mem char driver to use mmap_prepare",
     (6, 19),
 )
 PROCESS_MADVISE_ADVICE_FIRST: Final = Change(
     "process_madvise_advice_first",
     "",
-    "mm/madvise: process_madvise() looks at the advice before the ranges",
+    "mm/madvise: reject invalid process_madvise() advice for zero-length vectors",
     (7, 2),
 )
 COPIED_MERGE_KEEPS_ANON_VMA: Final = Change(
@@ -285,30 +286,30 @@ UFFD_MOVE_NEVER_MERGES: Final = Change(
 
 DROPPABLE_NEVER_LOCKED: Final = Change(
     "droppable_never_locked",
-    "",
+    "d239462787b0",
     "mm: prevent droppable mappings from being locked",
-    (7, 0),
-    stable="also in 6.12.117 and 6.18.44",
+    (7, 1),
+    stable="also in 6.12.117, 6.18.44 and 7.0.13",
 )
 DEVZERO_THP_AREA: Final = Change(
     "devzero_thp_area",
-    "",
+    "849d5cff4d48",
     "/dev/zero: try to align PMD_SIZE for private mapping",
     (6, 18),
 )
 UFFD_REMAP_SHRUNK: Final = Change(
     "uffd_remap_shrunk",
-    "",
+    "221bf5cac5c2",
     "mm/mremap: introduce and use vma_remap_struct threaded state",
     (6, 15),
 )
 
 UFFD_LOW_ADDRESSES: Final = Change(
     "uffd_low_addresses",
-    "",
-    "userfaultfd: ranges below vm.mmap_min_addr are as good as others",
-    (7, 0),
-    stable="also in 6.12.117 and 6.18.44",
+    "161ce69c2c89",
+    "userfaultfd: allow registration of ranges below mmap_min_addr",
+    (7, 1),
+    stable="also in 6.12.117, 6.18.44 and 7.0.13",
 )
 
 SECRETMEM_LOCKED: Final = Change(
@@ -327,8 +328,8 @@ PERF_PFNMAP: Final = Change(
 )
 IOURING_AREA_EINVAL: Final = Change(
     "iouring_area_einval",
-    "",
-    "io_uring/memmap: an offset at which nothing is has an error of its own",
+    "df645b745941",
+    "io_uring/memmap: return -EINVAL from get_unmapped_area() on bad mmap",
     (7, 2),
 )
 BPF_ARRAY_FAULTS: Final = Change(
