@@ -29,6 +29,7 @@ from model.profile import (
     IOURING_AREA_EINVAL,
     PERF_PFNMAP,
     SECRETMEM_LOCKED,
+    XDP_MIXEDMAP,
 )
 from model.space import AddressSpace
 from model.vma import Vma
@@ -177,7 +178,8 @@ def _xdp(space: AddressSpace, vma: Vma) -> int:
     assert vma.file is not None
     if vma.pgoff or _pages(vma) > vma.file.pages:
         raise SyscallError(EINVAL)  # net/xdp/xsk.c: xsk_mmap(): no such ring, or beyond its end
-    vma.flags |= VM_DONTEXPAND | VM_DONTDUMP | VM_MIXEDMAP
+    vma.flags |= VM_DONTEXPAND | VM_DONTDUMP
+    vma.flags |= VM_MIXEDMAP if XDP_MIXEDMAP in space.changes else VM_IO | VM_PFNMAP
     return _pages(vma)
 
 

@@ -71,7 +71,7 @@ from model.flags import (
 from model.kernfs import kernel_flags
 from model.placement import get_unmapped_area
 from model.prctl import check_exec_gain, mergeable_flags, new_vma_flags
-from model.profile import DROPPABLE, DROPPABLE_NEVER_LOCKED
+from model.profile import DROPPABLE, DROPPABLE_NEVER_LOCKED, GATHER_BEFORE_LIMITS
 from model.space import (
     OVERCOMMIT_NEVER,
     PTE_FILE,
@@ -275,6 +275,40 @@ def _map_special(
         space.locked_vm = now
 
 
+def _gather(
+    space: AddressSpace, addr: int, end: int, vm_flags: int, *, notify: bool
+) -> tuple[int, int]:
+    """The index range of what is to be replaced, cut at its ends (mm/vma.c: __mmap_setup()).
+
+    Raises:
+        SyscallError: ENOMEM, or as AddressSpace.gather().
+    """
+    low = high = replaced = 0
+    if space.intersects(addr, end):
+        low, high = space.gather(addr, end, notify=notify)
+        replaced = sum(vma.end - vma.start for vma in space.vmas[low:high])
+    if not space.may_expand(vm_flags, end - addr - replaced >> PAGE_SHIFT):
+        raise SyscallError(ENOMEM)  # mmap(2): RLIMIT_AS or RLIMIT_DATA; what was cut stays cut
+    return low, high
+
+
+def _make_room(space: AddressSpace, addr: int, end: int, vm_flags: int, *, notify: bool) -> None:
+    """Limits first, then what is to be replaced is unmapped for good; why it cannot be is not told (mm/mmap.c:
+    mmap_region(), before it was split).
+
+    Raises:
+        SyscallError: ENOMEM.
+    """
+    replaced = sum(min(v.end, end) - max(v.start, addr) for v in space.between(addr, end))
+    if not space.may_expand(vm_flags, end - addr - replaced >> PAGE_SHIFT):
+        raise SyscallError(ENOMEM)  # mmap(2): RLIMIT_AS or RLIMIT_DATA; nothing is cut
+    try:
+        space.unmap(addr, end, notify=notify)
+    except SyscallError:
+        # mm/mmap.c: mmap_region(): the mapping limit, or a part of a huge page
+        raise SyscallError(ENOMEM) from None
+
+
 def _map_region(
     space: AddressSpace,
     file: File | None,
@@ -290,12 +324,10 @@ def _map_region(
     end = addr + length
     pages = length >> PAGE_SHIFT
     low = high = 0
-    replaced = 0
-    if space.intersects(addr, end):
-        low, high = space.gather(addr, end, notify=notify)
-        replaced = sum(vma.end - vma.start for vma in space.vmas[low:high]) >> PAGE_SHIFT
-    if not space.may_expand(vm_flags, pages - replaced):
-        raise SyscallError(ENOMEM)  # mmap(2): RLIMIT_AS or RLIMIT_DATA; what was cut stays cut
+    if GATHER_BEFORE_LIMITS in space.changes:
+        low, high = _gather(space, addr, end, vm_flags, notify=notify)
+    else:
+        _make_room(space, addr, end, vm_flags, notify=notify)
     huge = file is not None and file.inode.huge > 0
     if is_accountable(vm_flags) and not huge:
         accounted = sum(v.end - v.start for v in space.vmas[low:high] if v.flags & VM_ACCOUNT)
@@ -327,7 +359,7 @@ def _map_region(
         first = addr >> PAGE_SHIFT
         space.ptes.update(dict.fromkeys(range(first, first + present), PTE_FILE))
     # What overlayfs maps is found after the attempt to merge (mm/vma.c: __mmap_new_file_vma()).
-    mapped = None if stacked else space.merge_new(addr, end, vma)
+    mapped = None if stacked else space.merge_new(addr, end, vma, mapped=True)
     if mapped is None:
         vma.flags = mergeable_flags(space, vma.flags)
         space.insert(vma)

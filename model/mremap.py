@@ -340,6 +340,9 @@ def _grow(space: AddressSpace, vma: Vma, delta: int) -> None:
     like = vma.copy()
     like.pgoff = vma.page_offset(vma.end)
     grown = space.merge_new(vma.end, vma.end + delta, like)
+    if grown is None and not space.close_allows(vma):
+        grown = vma  # mm/mremap.c: sys_mremap(), as it was: it grows without a merge
+        space.set_end(vma, vma.end + delta)
     if grown is None:
         raise SyscallError(ENOMEM)  # mm/vma.c: vma_merge_extend(): a special mapping
     _account(space, grown.flags, delta)

@@ -19,7 +19,13 @@ from abi.consts import (
 )
 from model.errors import SyscallError
 from model.flags import VM_GROWSDOWN
-from model.profile import DEVZERO_THP_AREA, FILES_NOT_ALIGNED, HUGETLB_AREA
+from model.profile import (
+    ANONYMOUS_THP_AREA,
+    DEVZERO_THP_AREA,
+    FILES_NOT_ALIGNED,
+    HUGETLB_AREA,
+    THP_AREA_TOPDOWN,
+)
 from model.space import AddressSpace, guard_start
 from model.vma import File
 
@@ -66,7 +72,7 @@ def _choose(
 ) -> int:
     """What the file's get_unmapped_area, or the default for its kind, chooses."""
     if file is None:
-        if not flags & MAP_SHARED and not addr and length % PMD_SIZE == 0:
+        if not flags & MAP_SHARED and _is_aligned(space, addr, length):
             return _thp_area(space, addr, length, 0, flags)
         if flags & MAP_SHARED:
             return _shmem_area(space, addr, length, 0, flags)
@@ -86,9 +92,14 @@ def _choose(
 
 def _default_area(space: AddressSpace, addr: int, length: int, pgoff: int, flags: int) -> int:
     """For a file that has no get_unmapped_area (mm/mmap.c: __get_unmapped_area())."""
-    if not addr and length % PMD_SIZE == 0 and FILES_NOT_ALIGNED not in space.changes:
+    if FILES_NOT_ALIGNED not in space.changes and _is_aligned(space, addr, length):
         return _thp_area(space, addr, length, pgoff, flags)
     return _topdown(space, addr, length, flags)
+
+
+def _is_aligned(space: AddressSpace, hint: int, length: int) -> bool:
+    """Without a hint, whole huge pages are placed so that they can be such (mm/mmap.c: __get_unmapped_area())."""
+    return not hint and length % PMD_SIZE == 0 and ANONYMOUS_THP_AREA in space.changes
 
 
 def _thp_area(space: AddressSpace, addr: int, length: int, pgoff: int, flags: int) -> int:
@@ -113,7 +124,9 @@ def _thp_area(space: AddressSpace, addr: int, length: int, pgoff: int, flags: in
             if found == addr:
                 return addr
             rest = off - found & PMD_SIZE - 1
-            return found + (rest or PMD_SIZE)
+            if not rest and THP_AREA_TOPDOWN in space.changes:
+                rest = PMD_SIZE  # the gap is used from its end
+            return found + rest
     return _topdown(space, addr, length, flags)
 
 

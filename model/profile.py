@@ -30,6 +30,90 @@ class Change:
     stable: str = ""
 
 
+SHARED_MEMORY_NAMES: Final = Change(
+    "shared_memory_names",
+    "d09e8ca6cb93",
+    "mm: anonymous shared memory naming",
+    (6, 2),
+)
+MDWE: Final = Change(
+    "mdwe",
+    "b507808ebce2",
+    "mm: implement memory-deny-write-execute as a prctl",
+    (6, 3),
+)
+MEMORY_MERGE: Final = Change(
+    "memory_merge",
+    "d7597f59d1d3",
+    "mm: add new api to enable ksm per process",
+    (6, 4),
+)
+CLOSE_ALLOWS_MERGES: Final = Change(
+    "close_allows_merges",
+    "714965ca8252",
+    "mm/mmap: start distinguishing if vma can be removed in mergeability test",
+    (6, 4),
+)
+XDP_MIXEDMAP: Final = Change(
+    "xdp_mixedmap",
+    "9f78bf330a66",
+    "xsk: support use vaddr as ring",
+    (6, 4),
+)
+UFFD_WP_SEVERAL_VMAS: Final = Change(
+    "uffd_wp_several_vmas",
+    "a1b92a3f1498",
+    "mm/userfaultfd: support WP on multiple VMAs",
+    (6, 4),
+)
+UFFD_WP_UNPOPULATED: Final = Change(
+    "uffd_wp_unpopulated",
+    "2bad466cc9d9",
+    "mm/uffd: UFFD_FEATURE_WP_UNPOPULATED",
+    (6, 4),
+)
+UFFD_PARTS_MERGE: Final = Change(
+    "uffd_parts_merge",
+    "5543d3c43c41",
+    "mm/uffd: allow vma to merge as much as possible",
+    (6, 4),
+)
+MPROTECT_UNACCOUNTS: Final = Change(
+    "mprotect_unaccounts",
+    "9b9143298585",
+    "mm/mprotect: allow unfaulted VMAs to be unaccounted on mprotect()",
+    (6, 6),
+)
+ANONYMOUS_THP_AREA: Final = Change(
+    "anonymous_thp_area",
+    "efa7df3e3bb5",
+    "mm: align larger anonymous mappings on THP boundaries",
+    (6, 7),
+)
+THP_AREA_TOPDOWN: Final = Change(
+    "thp_area_topdown",
+    "96204e15310c",
+    "mm: thp_get_unmapped_area must honour topdown preference",
+    (6, 8),
+)
+MSEAL: Final = Change(
+    "mseal",
+    "8be7258aad44",
+    "mseal: add mseal syscall",
+    (6, 10),
+)
+NEW_RANGE_MERGES_BOTH: Final = Change(
+    "new_range_merges_both",
+    "cacded5e42b9",
+    "mm: avoid using vma_merge() for new VMAs",
+    (6, 12),
+)
+GATHER_BEFORE_LIMITS: Final = Change(
+    "gather_before_limits",
+    "f8d112a4e657",
+    "mm/mmap: avoid zeroing vma tree in mmap_region()",
+    (6, 12),
+)
 DROPPABLE: Final = Change(
     "droppable",
     "9651fcedf7b9",

@@ -28,9 +28,12 @@ from model.flags import (
 )
 from model.profile import (
     UFFD_LOW_ADDRESSES,
+    UFFD_PARTS_MERGE,
     UFFD_REJECTS_DROPPABLE,
     UFFD_UNREGISTER_CHECKS_OWNER,
     UFFD_WP_DROP_BUSY,
+    UFFD_WP_SEVERAL_VMAS,
+    UFFD_WP_UNPOPULATED,
 )
 from model.space import (
     EVENT_UFFD,
@@ -88,7 +91,7 @@ def uffd_register(space: AddressSpace, call: UffdRegister) -> int:
         vma = vma_or_none
         if vma.uffd != fd or vma.flags & modes != modes:
             flags = vma.flags & ~VM_UFFD | modes
-            vma = space.modify(vma, max(start, vma.start), min(end, vma.end), flags, fd)
+            vma = _modify(space, vma, max(start, vma.start), min(end, vma.end), flags, fd)
         start = vma.end
     return 0
 
@@ -122,15 +125,15 @@ def uffd_unregister(space: AddressSpace, call: UffdUnregister) -> int:
             start, stop = max(start, vma.start), min(end, vma.end)
             if vma.flags & VM_UFFD_WP:
                 space.unprotect(start, stop)
-            vma = space.modify(vma, start, stop, vma.flags & ~VM_UFFD, 0)
+            vma = _modify(space, vma, start, stop, vma.flags & ~VM_UFFD, 0)
         start = vma.end
     return 0
 
 
 def uffd_writeprotect(space: AddressSpace, call: UffdWriteprotect) -> int:
     """UFFDIO_WRITEPROTECT: pages that are there are protected; where none is, mappings of files get a marker, and so do
-    anonymous ones with UFFD_FEATURE_WP_UNPOPULATED. Whose registration it is does not matter. VMAs before the one that
-    fails are done (mm/userfaultfd.c: mwriteprotect_range()).
+    anonymous ones with UFFD_FEATURE_WP_UNPOPULATED, where the kernel has it. Whose registration it is does not matter.
+    VMAs before the one that fails are done (mm/userfaultfd.c: mwriteprotect_range()).
 
     Raises:
         SyscallError: EBADF, ENOTTY, EINVAL, ENOENT.
@@ -144,6 +147,10 @@ def uffd_writeprotect(space: AddressSpace, call: UffdWriteprotect) -> int:
     if protect and call.wp_mode & UFFDIO_WRITEPROTECT_MODE_DONTWAKE:
         raise SyscallError(EINVAL)  # UFFDIO_WRITEPROTECT(2const): DONTWAKE is for unprotecting
     vmas = space.between(call.addr, end)
+    if UFFD_WP_SEVERAL_VMAS not in space.changes:
+        only = space.lookup(call.addr)
+        if only is None or only.end < end:
+            raise SyscallError(ENOENT)  # mm/userfaultfd.c: find_dst_vma(): not within one mapping
     for vma in vmas:
         if not vma.flags & VM_UFFD_WP:
             raise SyscallError(ENOENT)  # UFFDIO_WRITEPROTECT(2const): not registered for it
@@ -163,6 +170,13 @@ def uffd_writeprotect(space: AddressSpace, call: UffdWriteprotect) -> int:
     return 0
 
 
+def _modify(space: AddressSpace, vma: Vma, start: int, end: int, flags: int, fd: int) -> Vma:
+    """Register a VMA's part anew. One that begins inside it was once taken to have the page offset of the VMA, which
+    seldom fits the VMA above (mm/userfaultfd.c: userfaultfd_register_range(), userfaultfd_clear_vma())."""
+    pgoff = None if UFFD_PARTS_MERGE in space.changes else vma.pgoff
+    return space.modify(vma, start, end, flags, fd, pgoff=pgoff)
+
+
 def _protect(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """Write-protect pages, but no guards (mm/mprotect.c: change_pte_range())."""
     ptes = space.ptes
@@ -170,7 +184,8 @@ def _protect(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     for page in space.pages_of(start, end):
         if ptes[page] & PTE_KIND != PTE_GUARD:
             ptes[page] = ptes[page] & ~PTE_WRITABLE | PTE_WP
-    if not vma.anonymous or vma.uffd == EVENT_UFFD:
+    unpopulated = vma.uffd == EVENT_UFFD and UFFD_WP_UNPOPULATED in space.changes
+    if not vma.anonymous or unpopulated:
         for page in range(start >> PAGE_SHIFT, end >> PAGE_SHIFT):
             ptes.setdefault(page, PTE_WP)
 

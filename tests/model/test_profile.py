@@ -15,8 +15,12 @@ WITNESSES: Final = {w.change: w for w in load_witnesses(ENVIRONMENT)}
 #: Changes that show only where others are, and those that hide another.
 NEEDS: Final = {
     "copied_merge_keeps_anon_vma": ("merge_unfaulted_target",),
-    "guard_anon_vma_only_anonymous": ("guard", "guard_file"),
-    "devzero_mmap_prepare": ("ksm_flag_before_merge",),
+    "guard_anon_vma_only_anonymous": ("guard", "guard_file", "new_range_merges_both"),
+    "devzero_mmap_prepare": ("ksm_flag_before_merge", "memory_merge"),
+    "ksm_flag_before_merge": ("memory_merge",),
+    "mseal_merge_start": ("mseal",),
+    "seal_keeps_all_anonymous": ("mseal",),
+    "files_not_aligned": ("anonymous_thp_area",),
     "guard_file": ("guard",),
     "guard_install_loops": ("guard", "guard_file"),
     "guard_flag": ("guard",),
@@ -33,6 +37,20 @@ HIDDEN_BY: Final = {"dontunmap_resets_pgoff": ("dontunmap_clears_account",)}
 FAR = "." * 20
 #: The last result of the witness and the window after it: without the change, with it (6.18 otherwise).
 EFFECTS: Final = {
+    "shared_memory_names": ("EBADF ss", "0 ss"),
+    "mdwe": ("EINVAL .", "0 ."),
+    "memory_merge": ("EINVAL .", "0 ."),
+    "close_allows_merges": ("0 hh|h|h|hhhhhhhhhhhh", "0 hhh|h|hhhhhhhhhhhh"),
+    "xdp_mixedmap": ("EINVAL jj", "0 jj"),
+    "uffd_wp_several_vmas": ("ENOENT ??|??", "0 ??|??"),
+    "uffd_wp_unpopulated": ("ok ?", "BUS ?"),
+    "uffd_parts_merge": ("0 wu|uu", "0 wuuu"),
+    "mprotect_unaccounts": ("0 rr|rr", "0 rrrr"),
+    "anonymous_thp_area": ("T-513 .", "T-1023 ."),
+    "thp_area_topdown": ("T-1535 .", "T-1023 ."),
+    "mseal": ("ENOSYS ww", "0 ww"),
+    "new_range_merges_both": ("W+2 WW|WWWW", "W+2 WWWW|WW"),
+    "gather_before_limits": ("ENOMEM wwww", "ENOMEM w|ww|w"),
     "secretmem_locked": ("0 ee", "EINVAL ee"),
     "perf_pfnmap": ("0 yyy", "EINVAL yyy"),
     "iouring_area_einval": ("ENOMEM .", "EINVAL ."),
