@@ -679,8 +679,8 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "stack-allows-huge-pages",
-            'if flags & MAP_STACK and "THP" in config:',
-            'if flags & MAP_STACK and "THP" not in config:',
+            'if flags & MAP_STACK and "THP" in config and',
+            'if flags & MAP_STACK and "THP" not in config and',
             "MAP_STACK sets VM_NOHUGEPAGE",
         ),
         (

@@ -71,7 +71,12 @@ from model.flags import (
 from model.kernfs import kernel_flags
 from model.placement import get_unmapped_area
 from model.prctl import check_exec_gain, mergeable_flags, new_vma_flags
-from model.profile import DROPPABLE, DROPPABLE_NEVER_LOCKED, GATHER_BEFORE_LIMITS
+from model.profile import (
+    DROPPABLE,
+    DROPPABLE_NEVER_LOCKED,
+    GATHER_BEFORE_LIMITS,
+    MAP_STACK_NOHUGEPAGE,
+)
 from model.space import (
     OVERCOMMIT_NEVER,
     PTE_FILE,
@@ -200,7 +205,7 @@ def _initial_flags(space: AddressSpace, prot: int, flags: int) -> int:
         vm_flags |= VM_LOCKED
     if flags & MAP_SYNC:
         vm_flags |= VM_SYNC
-    if flags & MAP_STACK and "THP" in config:
+    if flags & MAP_STACK and "THP" in config and MAP_STACK_NOHUGEPAGE in space.changes:
         vm_flags |= VM_NOHUGEPAGE
     return vm_flags
 

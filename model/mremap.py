@@ -33,6 +33,7 @@ from model.errors import SyscallError
 from model.fault import populate
 from model.flags import (
     VM_ACCOUNT,
+    VM_ARCH_1,
     VM_DONTEXPAND,
     VM_HUGETLB,
     VM_LOCKED,
@@ -386,6 +387,7 @@ def _move_vma(
     elif new.uffd:
         event = (UFFD_EVENT_REMAP, new.uffd, addr, new_addr, told or old_len)
         space.events.insert(reported, event)
+    vma.flags &= ~VM_ARCH_1  # mm/mremap.c: move_vma(): untrack_pfn_moved()
     if not dontunmap:
         _account(space, vma.flags, new_len)
         _unmap_source(space, vma, addr, old_len)

@@ -30,6 +30,54 @@ class Change:
     stable: str = ""
 
 
+LOCKONFAULT_SHOWN: Final = Change(
+    "lockonfault_shown",
+    "8614d6c5eda0",
+    "mm: do not show fs mm pc for VM_LOCKONFAULT pages",
+    (6, 2),
+)
+UFFD_NOTHING_ABOVE: Final = Change(
+    "uffd_nothing_above",
+    "11a9b90274f6",
+    "userfaultfd: use vma iterator",
+    (6, 3),
+)
+IOURING_OFFSET_MASK: Final = Change(
+    "iouring_offset_mask",
+    "c56e022c0a27",
+    "io_uring: add support for user mapped provided buffer ring",
+    (6, 4),
+)
+PROCESS_MADVISE_CUT_FIRST: Final = Change(
+    "process_madvise_cut_first",
+    "3b2deb0e46da",
+    "iov_iter: import single vector iovecs as ITER_UBUF",
+    (6, 4),
+)
+HEAP_BOUNDS: Final = Change(
+    "heap_bounds",
+    "d3bb89ea9c13",
+    "mm: fix VMA heap bounds checking",
+    (6, 7),
+)
+MAP_STACK_NOHUGEPAGE: Final = Change(
+    "map_stack_nohugepage",
+    "c4608d1bf7c6",
+    "mm: mmap: map MAP_STACK to VM_NOHUGEPAGE",
+    (6, 7),
+)
+POPULATE_STOPS_AT_HOLE: Final = Change(
+    "populate_stops_at_hole",
+    "631426ba1d45",
+    "mm/madvise: make MADV_POPULATE_(READ|WRITE) handle VM_FAULT_RETRY properly",
+    (6, 9),
+)
+WEIGHTED_INTERLEAVE: Final = Change(
+    "weighted_interleave",
+    "fa3bea4e1f82",
+    "mm/mempolicy: introduce MPOL_WEIGHTED_INTERLEAVE for weighted interleaving",
+    (6, 9),
+)
 SHARED_MEMORY_NAMES: Final = Change(
     "shared_memory_names",
     "d09e8ca6cb93",
@@ -95,6 +143,12 @@ THP_AREA_TOPDOWN: Final = Change(
     "96204e15310c",
     "mm: thp_get_unmapped_area must honour topdown preference",
     (6, 8),
+)
+NUMA_BALANCING_PREFERRED: Final = Change(
+    "numa_balancing_preferred",
+    "133d04b1eee9",
+    "mm/numa_balancing: allow migrate on protnone reference with MPOL_PREFERRED_MANY policy",
+    (6, 10),
 )
 MSEAL: Final = Change(
     "mseal",

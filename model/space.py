@@ -39,6 +39,7 @@ from model.flags import (
 from model.profile import (
     CLOSE_ALLOWS_MERGES,
     COPIED_MERGE_KEEPS_ANON_VMA,
+    HEAP_BOUNDS,
     MERGE_UNFAULTED_TARGET,
     NEW_RANGE_MERGES_BOTH,
     PRIVATE_FILE_ANON_PGOFF,
@@ -135,7 +136,12 @@ class AddressSpace:
     def __init__(self, environment: Environment, changes: frozenset[Change]) -> None:
         self.environment = environment
         self.changes = changes
-        self.brk = Brk(environment.start_brk, environment.brk, environment.start_stack)
+        self.brk = Brk(
+            environment.start_brk,
+            environment.brk,
+            environment.start_stack,
+            touching=HEAP_BOUNDS not in changes,
+        )
         self.vmas: list[Vma] = []
         self.starts: list[int] = []
         self.ptes: dict[int, int] = {}

@@ -1,7 +1,8 @@
 """UFFDIO_REGISTER, UFFDIO_UNREGISTER and UFFDIO_WRITEPROTECT of userfaultfds with UFFD_FEATURE_SIGBUS, one of which
 reports events (mm/userfaultfd.c)."""
 
-from errno import EBADF, EBUSY, EINVAL, ENOENT, ENOTTY, EOPNOTSUPP, EPERM
+from collections.abc import Sequence
+from errno import EBADF, EBUSY, EINVAL, ENOENT, ENOMEM, ENOTTY, EOPNOTSUPP, EPERM
 from typing import Final
 
 from abi.calls import UffdRegister, UffdUnregister, UffdWriteprotect
@@ -28,6 +29,7 @@ from model.flags import (
 )
 from model.profile import (
     UFFD_LOW_ADDRESSES,
+    UFFD_NOTHING_ABOVE,
     UFFD_PARTS_MERGE,
     UFFD_REJECTS_DROPPABLE,
     UFFD_UNREGISTER_CHECKS_OWNER,
@@ -66,9 +68,7 @@ def uffd_register(space: AddressSpace, call: UffdRegister) -> int:
     modes = sum(flag for mode, flag in _MODES.items() if call.mode & mode)
     end = _range_end(space, call.addr, call.length)
     vmas = space.between(call.addr, end)
-    if not vmas:
-        # mm/userfaultfd.c: userfaultfd_register(): nothing is mapped there
-        raise SyscallError(EINVAL)
+    _refuse_hole(space, call.addr, vmas)
     if call.addr & _huge(vmas[0]):
         # mm/userfaultfd.c: userfaultfd_register(): begins inside a huge page
         raise SyscallError(EINVAL)
@@ -105,9 +105,7 @@ def uffd_unregister(space: AddressSpace, call: UffdUnregister) -> int:
     fd = _descriptor(space, call.fd)
     end = _range_end(space, call.addr, call.length)
     vmas = space.between(call.addr, end)
-    if not vmas:
-        # mm/userfaultfd.c: userfaultfd_unregister(): nothing is mapped there
-        raise SyscallError(EINVAL)
+    _refuse_hole(space, call.addr, vmas)
     if call.addr & _huge(vmas[0]):
         # mm/userfaultfd.c: userfaultfd_unregister(): begins inside a huge page
         raise SyscallError(EINVAL)
@@ -209,6 +207,20 @@ def _range_end(space: AddressSpace, start: int, length: int) -> int:
     if start < space.environment.mmap_min_addr and UFFD_LOW_ADDRESSES not in space.changes:
         raise SyscallError(EINVAL)  # mm/userfaultfd.c: validate_range(): below vm.mmap_min_addr
     return start + length
+
+
+def _refuse_hole(space: AddressSpace, start: int, vmas: Sequence[Vma]) -> None:
+    """Nothing is mapped in the range, which was told from nothing at all from `start` on
+    (mm/userfaultfd.c: userfaultfd_register(), userfaultfd_unregister()).
+
+    Raises:
+        SyscallError: EINVAL, ENOMEM.
+    """
+    if vmas:
+        return
+    if space.find(start) == len(space.vmas) and UFFD_NOTHING_ABOVE not in space.changes:
+        raise SyscallError(ENOMEM)  # fs/userfaultfd.c: userfaultfd_register(): no VMA ends above it
+    raise SyscallError(EINVAL)  # mm/userfaultfd.c: userfaultfd_register(): nothing is mapped there
 
 
 def _huge(vma: Vma) -> int:

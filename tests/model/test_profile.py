@@ -38,6 +38,12 @@ FAR = "." * 20
 #: The last result of the witness and the window after it: without the change, with it (6.18 otherwise).
 EFFECTS: Final = {
     "shared_memory_names": ("EBADF ss", "0 ss"),
+    "uffd_nothing_above": ("ENOMEM .", "EINVAL ."),
+    "iouring_offset_mask": ("ENOMEM .", "T-1 ."),
+    "process_madvise_cut_first": ("EFAULT .", "ENOMEM ."),
+    "map_stack_nohugepage": ("W+0 r", "W+0 ?"),
+    "weighted_interleave": ("EINVAL r", "0 r"),
+    "numa_balancing_preferred": ("EINVAL r", "0 r"),
     "mdwe": ("EINVAL .", "0 ."),
     "memory_merge": ("EINVAL .", "0 ."),
     "close_allows_merges": ("0 hh|h|h|hhhhhhhhhhhh", "0 hhh|h|hhhhhhhhhhhh"),
@@ -99,7 +105,10 @@ EFFECTS: Final = {
     "overlap_before_lookup": ("EFAULT .", "EINVAL ."),
     "devzero_thp_area": ("T-513 .", "T-1023 ."),
     "uffd_low_addresses": ("EINVAL .", "ENOENT ."),
-    # Seen in what is not drawn: the event, VmLck.
+    # Seen in what is not drawn: the event, VmLck, VmFlags, a name, a page.
+    "lockonfault_shown": ("0 ?", "0 ?"),
+    "heap_bounds": ("B+0 .", "B+0 ."),
+    "populate_stops_at_hole": ("ENOMEM r.r", "ENOMEM r.r"),
     "uffd_remap_shrunk": (f"W+20 {FAR}u", f"W+20 {FAR}u"),
     "droppable_never_locked": ("W+0 DD", "W+0 DD"),
 }
