@@ -631,7 +631,7 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
             "file-checked-before-placement",
             "addr = get_unmapped_area(",
             "if file:\n"
-            "        _file_flags(file, prot, flags, vm_flags, pgoff, length)\n"
+            "        _file_flags(space, file, prot, flags, vm_flags, pgoff, length)\n"
             "    addr = get_unmapped_area(",
             "no room, or a bad fixed address, is noticed before what is wrong with the file",
         ),
@@ -697,7 +697,7 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "unknown-flags-of-shared-refused",
-            "            flags &= _LEGACY_FLAGS\n",
+            "            flags &= legacy\n",
             "            pass\n",
             "MAP_SHARED ignores unknown flags",
         ),

@@ -75,6 +75,7 @@ from model.profile import (
     DROPPABLE,
     DROPPABLE_NEVER_LOCKED,
     GATHER_BEFORE_LIMITS,
+    MAP_ABOVE4G_KNOWN,
     MAP_STACK_NOHUGEPAGE,
 )
 from model.space import (
@@ -173,7 +174,7 @@ def map_object(
         raise SyscallError(EEXIST)  # mmap(2): MAP_FIXED_NOREPLACE and something is mapped there
     _check_lock(space, flags, vm_flags, length)
     if file:
-        vm_flags, flags = _file_flags(file, prot, flags, vm_flags, pgoff, length)
+        vm_flags, flags = _file_flags(space, file, prot, flags, vm_flags, pgoff, length)
     else:
         vm_flags = _anonymous_flags(space, flags, vm_flags)
         pgoff = 0 if vm_flags & VM_SHARED else addr >> PAGE_SHIFT
@@ -218,18 +219,26 @@ def _check_lock(space: AddressSpace, flags: int, vm_flags: int, length: int) -> 
 
 
 def _file_flags(
-    file: File, prot: int, flags: int, vm_flags: int, pgoff: int, length: int
+    space: AddressSpace,
+    file: File,
+    prot: int,
+    flags: int,
+    vm_flags: int,
+    pgoff: int,
+    length: int,
 ) -> tuple[int, int]:
     """The checks for a file; its VM_* and the flags as they count from then on (mm/mmap.c: do_mmap())."""
     limit = _MAX_LFS_FILESIZE if file.regular else WORD
     if length > limit or pgoff > limit - length >> PAGE_SHIFT:
         # mm/mmap.c: file_mmap_ok(): offset and length beyond any file
         raise SyscallError(EOVERFLOW)
-    kind = flags & MAP_TYPE
+    kind, legacy = flags & MAP_TYPE, _LEGACY_FLAGS
+    if MAP_ABOVE4G_KNOWN not in space.changes:
+        legacy &= ~MAP_ABOVE4G
     if kind == MAP_SHARED or kind == MAP_SHARED_VALIDATE:
         if kind == MAP_SHARED:
-            flags &= _LEGACY_FLAGS
-        known = _LEGACY_FLAGS | (MAP_SYNC if file.sync else 0)
+            flags &= legacy
+        known = legacy | (MAP_SYNC if file.sync else 0)
         if flags & ~known & ~MAP_TYPE:
             raise SyscallError(EOPNOTSUPP)  # mmap(2): MAP_SHARED_VALIDATE with an unknown flag
         if prot & PROT_WRITE and not file.writable:

@@ -24,6 +24,7 @@ from model.profile import (
     DEVZERO_THP_AREA,
     FILES_NOT_ALIGNED,
     HUGETLB_AREA,
+    MAP_ABOVE4G_KNOWN,
     THP_AREA_TOPDOWN,
 )
 from model.space import AddressSpace, guard_start
@@ -174,7 +175,8 @@ def _topdown(space: AddressSpace, hint: int, length: int, flags: int, mask: int 
     high = environment.geometry.top
     if addr > DEFAULT_MAP_WINDOW:
         high += task_size - DEFAULT_MAP_WINDOW
-    low = max(1 << 32 if flags & MAP_ABOVE4G else PAGE, environment.mmap_min_addr)
+    above = flags & MAP_ABOVE4G and MAP_ABOVE4G_KNOWN in space.changes
+    low = max(1 << 32 if above else PAGE, environment.mmap_min_addr)
     found = _highest_gap(space, low, high, length, mask)
     return _bottomup(space, hint, length, flags, mask) if found is None else found
 

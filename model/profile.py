@@ -17,14 +17,14 @@ class Change:
     """One behaviour that user space can see and that not every kernel has.
 
     name: also its witness's; commit, subject: where it came from (commit "": its hash is not known here);
-    since: first release that has it; until: first release that has it no more, for a bug that was fixed, with `fix` the
-    commit that did; stable: what stable updates did.
+    since: first release that has it, None if stable updates alone do; until: first release that has it no more, for a
+    bug that was fixed, with `fix` the commit that did; stable: what stable updates did.
     """
 
     name: str
     commit: str
     subject: str
-    since: tuple[int, int]
+    since: tuple[int, int] | None
     until: tuple[int, int] | None = None
     fix: str = ""
     stable: str = ""
@@ -125,6 +125,12 @@ UFFD_PARTS_MERGE: Final = Change(
     "5543d3c43c41",
     "mm/uffd: allow vma to merge as much as possible",
     (6, 4),
+)
+MAP_ABOVE4G_KNOWN: Final = Change(
+    "map_above4g_known",
+    "29f890d1050f",
+    "x86/mm: Introduce MAP_ABOVE4G",
+    (6, 6),
 )
 MPROTECT_UNACCOUNTS: Final = Change(
     "mprotect_unaccounts",
@@ -395,6 +401,13 @@ DONTUNMAP_NO_SELF_MERGE: Final = Change(
     (7, 3),
     stable="also in 6.12.114 and 7.2.11",
 )
+DONTUNMAP_ADJACENT_ALONE: Final = Change(
+    "dontunmap_adjacent_alone",
+    "",
+    "mm/mremap: fix locked_vm leak from MREMAP_DONTUNMAP self-merge, as it is in stable updates",
+    None,
+    stable="6.1.192",
+)
 DONTUNMAP_RESETS_PGOFF: Final = Change(
     "dontunmap_resets_pgoff",
     "35b0fb391b0d",
@@ -434,6 +447,12 @@ DEVZERO_THP_AREA: Final = Change(
     "849d5cff4d48",
     "/dev/zero: try to align PMD_SIZE for private mapping",
     (6, 18),
+)
+LOOKUP_BEFORE_SHRINK: Final = Change(
+    "lookup_before_shrink",
+    "221bf5cac5c2",
+    "mm/mremap: introduce and use vma_remap_struct threaded state",
+    (6, 15),
 )
 UFFD_REMAP_SHRUNK: Final = Change(
     "uffd_remap_shrunk",
@@ -477,11 +496,13 @@ BPF_ARRAY_FAULTS: Final = Change(
     (7, 3),
 )
 
+#: Later than any release.
+_NEVER: Final = (1000, 0)
 #: The closed list, oldest first release first.
 CHANGES: Final[tuple[Change, ...]] = tuple(
     sorted(
         (value for value in globals().values() if isinstance(value, Change)),
-        key=lambda change: (change.since, change.name),
+        key=lambda change: (change.since or _NEVER, change.name),
     )
 )
 BY_NAME: Final = {change.name: change for change in CHANGES}
@@ -507,7 +528,8 @@ def release(major: int, minor: int) -> Profile:
     has = frozenset(
         change
         for change in CHANGES
-        if change.since <= (major, minor)
+        if change.since is not None
+        and change.since <= (major, minor)
         and (change.until is None or (major, minor) < change.until)
     )
     return Profile(f"{major}.{minor}", has)

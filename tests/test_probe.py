@@ -18,7 +18,7 @@ from tests.environments import ENVIRONMENT
 from tests.kernels import executor
 
 #: They show only on kernels with another, or that are configured with names; on those without nothing tells.
-UNDECIDABLE = {"map_count_dontunmap", "shared_memory_names"}
+UNDECIDABLE = {"dontunmap_adjacent_alone", "map_count_dontunmap", "shared_memory_names"}
 
 
 class ModelledKernel:
