@@ -67,6 +67,8 @@ def _sections() -> Iterator[str]:
 
 
 def _span(change: Change) -> str:
+    if change.since is None:
+        return "no release, but stable updates"
     since = f"first release {_version(change.since)}"
     if change.until is None:
         return since

@@ -121,6 +121,8 @@ ENDS: Final = {
     "which pages of a file are mapped after MADV_PAGEOUT": "reclaim passes over pages that others use",
     "which pages of a file are mapped around those that were used": "a fault maps what is cached as one piece",
     "MADV_PAGEOUT of shared pages that were left locked": "how often a page is locked is counted only roughly",
+    "where in memory the kernel has a ring": "a private mapping of an XDP ring has its page frame as its"
+    " offset; kernels before 6.4",
     "vm.overcommit_memory is 2: the commit limit belongs to the whole machine": "others promise memory at any time;"
     " such a machine is refused",
     "addresses at which the kernel that User-Mode-Linux runs on has memory": "what lies there belongs to how it runs"

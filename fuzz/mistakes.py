@@ -631,7 +631,7 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
             "file-checked-before-placement",
             "addr = get_unmapped_area(",
             "if file:\n"
-            "        _file_flags(file, prot, flags, vm_flags, pgoff, length)\n"
+            "        _file_flags(space, file, prot, flags, vm_flags, pgoff, length)\n"
             "    addr = get_unmapped_area(",
             "no room, or a bad fixed address, is noticed before what is wrong with the file",
         ),
@@ -679,8 +679,8 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "stack-allows-huge-pages",
-            'if flags & MAP_STACK and "THP" in config:',
-            'if flags & MAP_STACK and "THP" not in config:',
+            'if flags & MAP_STACK and "THP" in config and',
+            'if flags & MAP_STACK and "THP" not in config and',
             "MAP_STACK sets VM_NOHUGEPAGE",
         ),
         (
@@ -697,7 +697,7 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "unknown-flags-of-shared-refused",
-            "            flags &= _LEGACY_FLAGS\n",
+            "            flags &= legacy\n",
             "            pass\n",
             "MAP_SHARED ignores unknown flags",
         ),
@@ -757,15 +757,17 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "limit-ignores-replaced",
-            "space.may_expand(vm_flags, pages - replaced)",
-            "space.may_expand(vm_flags, pages)",
+            "    if not space.may_expand(vm_flags, end - addr - replaced >> PAGE_SHIFT):\n"
+            "        raise SyscallError(ENOMEM)  # mmap(2): RLIMIT_AS or RLIMIT_DATA; what",
+            "    if not space.may_expand(vm_flags, end - addr >> PAGE_SHIFT):\n"
+            "        raise SyscallError(ENOMEM)  # mmap(2): RLIMIT_AS or RLIMIT_DATA; what",
             "what is replaced does not count towards RLIMIT_AS",
         ),
         (
             "limit-checked-before-cutting",
             "low, high = space.gather(addr, end, notify=notify)",
             "inside = [min(v.end, end) - max(v.start, addr) for v in space.between(addr, end)]\n"
-            "        if not space.may_expand(vm_flags, pages - (sum(inside) >> PAGE_SHIFT)):\n"
+            "        if not space.may_expand(vm_flags, end - addr - sum(inside) >> PAGE_SHIFT):\n"
             "            raise SyscallError(ENOMEM)\n"
             "        low, high = space.gather(addr, end, notify=notify)",
             "an mmap that fails at RLIMIT_AS has cut VMAs",
@@ -811,20 +813,20 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "thp-alignment-of-any-length",
-            "MAP_SHARED and not addr and length % PMD_SIZE == 0",
-            "MAP_SHARED and not addr and length >= PMD_SIZE",
+            "return not hint and length % PMD_SIZE == 0 and",
+            "return not hint and length >= PMD_SIZE and",
             "anonymous memory is aligned only if it is a multiple of 2 MiB",
         ),
         (
             "thp-alignment-despite-hint",
-            "if not flags & MAP_SHARED and not addr and",
-            "if not flags & MAP_SHARED and",
+            "return not hint and length",
+            "return length",
             "anonymous memory with a hint is not aligned",
         ),
         (
             "thp-alignment-of-shared",
-            "if not flags & MAP_SHARED and not addr and",
-            "if not addr and",
+            "if not flags & MAP_SHARED and _is_aligned(",
+            "if _is_aligned(",
             "shared anonymous memory is not aligned",
         ),
         (
@@ -847,8 +849,8 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "thp-exact-fit-kept-low",
-            "return found + (rest or PMD_SIZE)",
-            "return found + rest",
+            "if not rest and THP_AREA_TOPDOWN in space.changes:",
+            "if rest and THP_AREA_TOPDOWN not in space.changes:",
             "an aligned place at the bottom of the padding is raised to its top",
         ),
         (
@@ -1282,8 +1284,8 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "writeprotect-no-markers",
-            "if not vma.anonymous or vma.uffd == EVENT_UFFD:",
-            "if vma.uffd == EVENT_UFFD:",
+            "if not vma.anonymous or unpopulated:",
+            "if unpopulated:",
             "pages of a file that are not there are write-protected too",
         ),
         (
@@ -1415,8 +1417,8 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         "model/mmap.py",
         (
             "overlay-merges-at-once",
-            "mapped = None if stacked else space.merge_new(addr, end, vma)",
-            "mapped = space.merge_new(addr, end, vma)",
+            "mapped = None if stacked else space.merge_new(addr, end, vma, mapped=True)",
+            "mapped = space.merge_new(addr, end, vma, mapped=True)",
             "a new mapping on overlayfs does not merge",
         ),
     ),

@@ -33,20 +33,21 @@ def environment() -> Environment:
 
 
 def machines() -> tuple[tuple[Environment, Profile], ...]:
-    """The machine for root and for an ordinary user, with the newest kernel and with one from before most changes, and
-    with kernels that were configured with all and with nothing.
+    """The machine for root and for an ordinary user, with the newest kernel and with one from before most changes, with
+    the oldest kernel, and with kernels that were configured with all and with nothing.
 
     Raises:
         OSError: as `environment`.
     """
     root = environment()
     user = replace(root, capabilities=frozenset())
-    oldest, newest = PROFILES["6.12"], PROFILES["7.3"]
+    oldest, older, newest = PROFILES["6.1"], PROFILES["6.12"], PROFILES["7.3"]
     return (
         (root, newest),
         (user, newest),
+        (root, older),
+        (user, older),
         (root, oldest),
-        (user, oldest),
         (replace(user, config=user.config | _OPTIONS), newest),
         (replace(root, config=frozenset(), node_bits=0), newest),
     )

@@ -160,6 +160,7 @@ class KernelExecutor:
         self._finalizer = weakref.finalize(self, _release, os.getpid(), self.machine, self._held)
         try:
             self._start()
+            self._unsealed: tuple[tuple[int, int], ...] = ()
             self._sys_admin = "SYS_ADMIN" in capabilities(self.machine, self._process.pid)
             self.environment = read_environment(
                 self._process.pid,
@@ -168,6 +169,8 @@ class KernelExecutor:
                 Geometry(self.config.window, self.config.window_pages),
                 self._probe,
             )
+            if self.config.protect:
+                self._unsealed = _unsealed(self.environment)
         except BaseException:
             self.close()
             raise
@@ -306,7 +309,7 @@ class KernelExecutor:
         while batch.order and len(batch.ahead) < wire.MAX_PROGRAMS:
             index = batch.order[-1]
             program = batch.programs[index]
-            kind, reason = "refused", policy.refusal(program, self._sys_admin)
+            kind, reason = "refused", policy.refusal(program, self._sys_admin, self._unsealed)
             words = b""
             if not reason:
                 flags = wire.FLAG_RECYCLE if policy.leaves_traces(program) else 0
@@ -647,3 +650,9 @@ def _ending(status: int) -> str:
     if os.WIFSIGNALED(status):
         return f"it died of {_signal_name(os.WTERMSIG(status))}"
     return f"it exited with status {os.waitstatus_to_exitcode(status)}"
+
+
+def _unsealed(environment: Environment) -> tuple[tuple[int, int], ...]:
+    """The ranges of the executor's own that the kernel could not seal."""
+    own = environment.initial
+    return tuple((vma.start, vma.end) for vma in own if vma.flags and "sl" not in vma.flags)

@@ -4,22 +4,30 @@ The executor itself has no policy. Refused here, before submission, are calls th
 (the shared memory would change under it), options of prctl and resources of setrlimit outside the vocabulary, and what
 takes memory away from the whole machine until it is booted again: for an executor with CAP_SYS_ADMIN, MADV_HWPOISON and
 MADV_SOFT_OFFLINE; for all, an mremap after a private mapping that reserves huge pages, for kernels up to 7.3.4 leak
-what was reserved for the rest when a part moves (mm/hugetlb.c: fixup_hugetlb_reservations()).
+what was reserved for the rest when a part moves (mm/hugetlb.c: fixup_hugetlb_reservations()). Where the kernel does not
+know mseal(2), so are calls that would take the executor's own memory from it, or give it to the program.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from abi.calls import (
+    Call,
     Ftruncate,
     Madvise,
     Mbind,
     Mmap,
+    Mprotect,
     Mremap,
+    Munmap,
+    PkeyMprotect,
     Prctl,
     ProcessMadvise,
     Program,
+    RemapFilePages,
     Setrlimit,
     SetVmaName,
+    Shmat,
     UffdRegister,
     UffdUnregister,
     UffdWriteprotect,
@@ -30,16 +38,19 @@ from abi.consts import (
     MADV_HWPOISON,
     MADV_SOFT_OFFLINE,
     MAP_ANONYMOUS,
+    MAP_FIXED,
     MAP_HUGETLB,
     MAP_NORESERVE,
     MAP_PRIVATE,
     MAP_TYPE,
+    MREMAP_FIXED,
     PAGE,
     PR_MDWE_NO_INHERIT,
     PR_MDWE_REFUSE_EXEC_GAIN,
     PR_SET_MDWE,
     PRCTL_NAMES,
     RESOURCE_NAMES,
+    SHM_REMAP,
 )
 from abi.wire import (
     FD_FAIL,
@@ -47,6 +58,7 @@ from abi.wire import (
     FD_READER,
     FD_READER_END,
     IMAGE_BASE,
+    SEGMENT_SIZE,
     SHARED_BASE,
     SHARED_SIZE,
 )
@@ -57,10 +69,15 @@ _POISON: Final = (MADV_HWPOISON, MADV_SOFT_OFFLINE)
 _OWN_END: Final = SHARED_BASE + SHARED_SIZE
 
 
-def refusal(program: Program, sys_admin: bool) -> str:
-    """Why the program may not run, in one line, or "". `sys_admin`: the executor has CAP_SYS_ADMIN."""
+def refusal(program: Program, sys_admin: bool, unsealed: Sequence[tuple[int, int]] = ()) -> str:
+    """Why the program may not run, in one line, or "". `sys_admin`: the executor has CAP_SYS_ADMIN; `unsealed`: ranges
+    of the executor's own that nothing keeps a program from."""
     reserves = False
     for index, call in enumerate(program):
+        if any(_takes(call, low, high) for low, high in unsealed):
+            return (
+                f"call {index} could take the executor's own memory, which this kernel cannot seal"
+            )
         # The kernel reads an int: the low 32 bits.
         match call:
             case Mmap() | UffdRegister() | UffdUnregister() | UffdWriteprotect() | Ftruncate():
@@ -81,6 +98,23 @@ def refusal(program: Program, sys_admin: bool) -> str:
                 if sys_admin and call.advice & _INT in _POISON and call.length:
                     return f"call {index} would take memory from the machine (CAP_SYS_ADMIN)"
     return ""
+
+
+def _takes(call: Call, low: int, high: int) -> bool:
+    """What mseal(2) would refuse if [low, high) was sealed, whether it succeeds or not."""
+    ranges: tuple[tuple[int, int], ...] = ()
+    match call:
+        case Munmap() | Mprotect() | PkeyMprotect() | RemapFilePages():
+            ranges = ((call.addr, call.length),)
+        case Mmap() if call.flags & MAP_FIXED:
+            ranges = ((call.addr, call.length),)
+        case Shmat() if call.shm_flags & SHM_REMAP:
+            ranges = ((call.addr, SEGMENT_SIZE),)
+        case Mremap():
+            ranges = ((call.addr, call.old_len),)
+            if call.flags & MREMAP_FIXED:
+                ranges += ((call.new_addr, call.new_len),)
+    return any(addr < high and addr + length + PAGE > low for addr, length in ranges)
 
 
 def reserves_privately(call: Mmap) -> bool:

@@ -89,6 +89,6 @@ def _grow(space: AddressSpace, start: int, end: int) -> bool:
 def _set(space: AddressSpace, addr: int) -> None:
     """Move the break. What is anonymous below it is named [heap]."""
     now = space.brk
-    space.brk = Brk(now.start_brk, addr, now.start_stack)
-    for vma in space.between(now.start_brk, max(now.brk, addr)):
+    space.brk = Brk(now.start_brk, addr, now.start_stack, touching=now.touching)
+    for vma in space.between(now.start_brk - 1, max(now.brk, addr) + 1):
         vma.record = None

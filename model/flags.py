@@ -25,6 +25,8 @@ VM_ACCOUNT: Final = 0x100000
 VM_NORESERVE: Final = 0x200000
 VM_HUGETLB: Final = 0x400000
 VM_SYNC: Final = 0x800000
+#: Page frames that the kernel was told of as one range (x86: VM_PAT).
+VM_ARCH_1: Final = 0x1000000
 VM_WIPEONFORK: Final = 0x2000000
 VM_DONTDUMP: Final = 0x4000000
 VM_SOFTDIRTY: Final = 0x8000000
@@ -78,6 +80,7 @@ CODES: Final = {
     "nr": VM_NORESERVE,
     "ht": VM_HUGETLB,
     "sf": VM_SYNC,
+    "ar": VM_ARCH_1,
     "wf": VM_WIPEONFORK,
     "dd": VM_DONTDUMP,
     "sd": VM_SOFTDIRTY,

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from errno import EAGAIN, EFAULT, EINVAL, ENODEV, ENOMEM, EPERM
 from typing import Final
 
-from abi.consts import PAGE_SHIFT, RLIMIT_MEMLOCK
+from abi.consts import PAGE_SHIFT, RLIMIT_MEMLOCK, WORD
 from model.errors import SyscallError, Unmodelled
 from model.flags import (
+    VM_ARCH_1,
     VM_DONTCOPY,
     VM_DONTDUMP,
     VM_DONTEXPAND,
@@ -27,8 +28,10 @@ from model.flags import (
 from model.profile import (
     BPF_ARRAY_FAULTS,
     IOURING_AREA_EINVAL,
+    IOURING_OFFSET_MASK,
     PERF_PFNMAP,
     SECRETMEM_LOCKED,
+    XDP_MIXEDMAP,
 )
 from model.space import AddressSpace
 from model.vma import Vma
@@ -83,7 +86,8 @@ def _iouring_area(space: AddressSpace, addr: int, pgoff: int) -> None:
     """io_uring/memmap.c: io_uring_get_unmapped_area()"""
     if addr:
         raise SyscallError(EINVAL)  # io_uring/memmap.c: the address is the kernel's to choose
-    if pgoff << PAGE_SHIFT & _PARTS not in (*_RINGS, _SQES):
+    parts = _PARTS if IOURING_OFFSET_MASK in space.changes else WORD
+    if pgoff << PAGE_SHIFT & parts not in (*_RINGS, _SQES):
         # io_uring_setup(2): nothing of an io_uring is at this offset
         raise SyscallError(EINVAL if IOURING_AREA_EINVAL in space.changes else ENOMEM)
 
@@ -178,7 +182,13 @@ def _xdp(space: AddressSpace, vma: Vma) -> int:
     assert vma.file is not None
     if vma.pgoff or _pages(vma) > vma.file.pages:
         raise SyscallError(EINVAL)  # net/xdp/xsk.c: xsk_mmap(): no such ring, or beyond its end
-    vma.flags |= VM_DONTEXPAND | VM_DONTDUMP | VM_MIXEDMAP
+    vma.flags |= VM_DONTEXPAND | VM_DONTDUMP
+    if XDP_MIXEDMAP in space.changes:
+        vma.flags |= VM_MIXEDMAP
+    elif vma.flags & (VM_SHARED | VM_MAYWRITE) == VM_MAYWRITE:
+        raise Unmodelled("where in memory the kernel has a ring")
+    else:
+        vma.flags |= VM_IO | VM_PFNMAP | VM_ARCH_1
     return _pages(vma)
 
 

@@ -74,6 +74,7 @@ from model.profile import (
     GUARD_FILE,
     GUARD_FLAG,
     GUARD_INSTALL_LOOPS,
+    POPULATE_STOPS_AT_HOLE,
     SEAL_KEEPS_ALL_ANONYMOUS,
     Change,
 )
@@ -222,17 +223,27 @@ def _poison(space: AddressSpace) -> None:
 
 
 def _populate(space: AddressSpace, start: int, end: int, *, write: bool) -> None:
-    """MADV_POPULATE_READ and _WRITE: what lies before a failure is populated (mm/madvise.c: madvise_populate())."""
+    """MADV_POPULATE_READ and _WRITE: what lies before a failure is populated; once what lies behind a hole was, too
+    (mm/madvise.c: madvise_populate())."""
+    if POPULATE_STOPS_AT_HOLE not in space.changes:
+        if walk(space, start, end, lambda vma, low, high: _fill(space, vma, low, high, write)):
+            # madvise(2): part of the range is not mapped; the rest is populated
+            raise SyscallError(ENOMEM)
+        return
     while start < end:
         vma = space.lookup(start)
         if vma is None:
             raise SyscallError(ENOMEM)  # madvise(2): a page is not mapped
-        needed = VM_WRITE if write else VM_READ
-        if not is_reachable(vma) or not vma.flags & needed:
-            raise SyscallError(EINVAL)  # madvise(2): the mapping does not allow such access
-        stop = min(vma.end, end)
-        populate_strictly(space, vma, start, stop, write=write)
-        start = stop
+        start = _fill(space, vma, start, min(vma.end, end), write)
+
+
+def _fill(space: AddressSpace, vma: Vma, start: int, end: int, write: bool) -> int:
+    """Populate one VMA's part; where it ends."""
+    needed = VM_WRITE if write else VM_READ
+    if not is_reachable(vma) or not vma.flags & needed:
+        raise SyscallError(EINVAL)  # madvise(2): the mapping does not allow such access
+    populate_strictly(space, vma, start, end, write=write)
+    return end
 
 
 def _dontneed(space: AddressSpace, vma: Vma, start: int, end: int) -> None:

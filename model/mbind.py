@@ -23,6 +23,7 @@ from abi.consts import (
 )
 from model.errors import SyscallError, Unmodelled
 from model.flags import VM_HUGETLB, VM_IO, VM_LOCKED, VM_PFNMAP
+from model.profile import NUMA_BALANCING_PREFERRED, WEIGHTED_INTERLEAVE
 from model.space import (
     PTE_FILE,
     PTE_GUARD,
@@ -37,7 +38,6 @@ from model.vma import Policy, Vma
 _MODE_FLAGS: Final = MPOL_F_STATIC_NODES | MPOL_F_RELATIVE_NODES | MPOL_F_NUMA_BALANCING
 _BIND_FLAGS: Final = MPOL_MF_STRICT | MPOL_MF_MOVE | MPOL_MF_MOVE_ALL
 _MOVING: Final = MPOL_MF_MOVE | MPOL_MF_MOVE_ALL
-_LAST_MODE: Final = MPOL_WEIGHTED_INTERLEAVE
 
 
 def mbind(space: AddressSpace, call: Mbind) -> int:
@@ -51,7 +51,7 @@ def mbind(space: AddressSpace, call: Mbind) -> int:
     environment = space.environment
     if not environment.node_bits:
         raise SyscallError(ENOSYS)  # mbind(2): a kernel without CONFIG_NUMA
-    mode, mode_flags = _mode(call.policy)
+    mode, mode_flags = _mode(space, call.policy)
     if call.nodes >> environment.node_bits:
         raise SyscallError(EINVAL)  # mbind(2): nodes beyond those the kernel was built for
     flags = call.bind_flags & 0xFFFFFFFF
@@ -89,16 +89,18 @@ def mbind(space: AddressSpace, call: Mbind) -> int:
     return 0
 
 
-def _mode(word: int) -> tuple[int, int]:
+def _mode(space: AddressSpace, word: int) -> tuple[int, int]:
     """Mode and flags (mm/mempolicy.c: sanitize_mpol_flags())."""
     value = signed32(word)
     mode, flags = value & ~_MODE_FLAGS, value & _MODE_FLAGS
-    if not MPOL_DEFAULT <= mode <= _LAST_MODE:
+    weighted = WEIGHTED_INTERLEAVE in space.changes
+    if not MPOL_DEFAULT <= mode <= (MPOL_WEIGHTED_INTERLEAVE if weighted else MPOL_PREFERRED_MANY):
         raise SyscallError(EINVAL)  # mbind(2): an unknown mode
     if flags & MPOL_F_STATIC_NODES and flags & MPOL_F_RELATIVE_NODES:
         # set_mempolicy(2): MPOL_F_STATIC_NODES and MPOL_F_RELATIVE_NODES together
         raise SyscallError(EINVAL)
-    if flags & MPOL_F_NUMA_BALANCING and mode not in (MPOL_BIND, MPOL_PREFERRED_MANY):
+    many = mode == MPOL_PREFERRED_MANY and NUMA_BALANCING_PREFERRED in space.changes
+    if flags & MPOL_F_NUMA_BALANCING and mode != MPOL_BIND and not many:
         # set_mempolicy(2): MPOL_F_NUMA_BALANCING with a mode other than MPOL_BIND
         raise SyscallError(EINVAL)
     return mode, flags

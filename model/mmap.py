@@ -72,7 +72,13 @@ from model.flags import (
 from model.kernfs import kernel_flags
 from model.placement import get_unmapped_area
 from model.prctl import check_exec_gain, mergeable_flags, new_vma_flags
-from model.profile import DROPPABLE, DROPPABLE_NEVER_LOCKED
+from model.profile import (
+    DROPPABLE,
+    DROPPABLE_NEVER_LOCKED,
+    GATHER_BEFORE_LIMITS,
+    MAP_ABOVE4G_KNOWN,
+    MAP_STACK_NOHUGEPAGE,
+)
 from model.space import (
     OVERCOMMIT_NEVER,
     PTE_FILE,
@@ -171,7 +177,7 @@ def map_object(
         raise SyscallError(EEXIST)  # mmap(2): MAP_FIXED_NOREPLACE and something is mapped there
     _check_lock(space, flags, vm_flags, length)
     if file:
-        vm_flags, flags = _file_flags(file, prot, flags, vm_flags, pgoff, length)
+        vm_flags, flags = _file_flags(space, file, prot, flags, vm_flags, pgoff, length)
     else:
         vm_flags = _anonymous_flags(space, flags, vm_flags)
         pgoff = 0 if vm_flags & VM_SHARED else addr >> PAGE_SHIFT
@@ -203,7 +209,7 @@ def _initial_flags(space: AddressSpace, prot: int, flags: int) -> int:
         vm_flags |= VM_LOCKED
     if flags & MAP_SYNC:
         vm_flags |= VM_SYNC
-    if flags & MAP_STACK and "THP" in config:
+    if flags & MAP_STACK and "THP" in config and MAP_STACK_NOHUGEPAGE in space.changes:
         vm_flags |= VM_NOHUGEPAGE
     return vm_flags
 
@@ -216,18 +222,26 @@ def _check_lock(space: AddressSpace, flags: int, vm_flags: int, length: int) -> 
 
 
 def _file_flags(
-    file: File, prot: int, flags: int, vm_flags: int, pgoff: int, length: int
+    space: AddressSpace,
+    file: File,
+    prot: int,
+    flags: int,
+    vm_flags: int,
+    pgoff: int,
+    length: int,
 ) -> tuple[int, int]:
     """The checks for a file; its VM_* and the flags as they count from then on (mm/mmap.c: do_mmap())."""
     limit = _MAX_LFS_FILESIZE if file.regular else WORD
     if length > limit or pgoff > limit - length >> PAGE_SHIFT:
         # mm/mmap.c: file_mmap_ok(): offset and length beyond any file
         raise SyscallError(EOVERFLOW)
-    kind = flags & MAP_TYPE
+    kind, legacy = flags & MAP_TYPE, _LEGACY_FLAGS
+    if MAP_ABOVE4G_KNOWN not in space.changes:
+        legacy &= ~MAP_ABOVE4G
     if kind == MAP_SHARED or kind == MAP_SHARED_VALIDATE:
         if kind == MAP_SHARED:
-            flags &= _LEGACY_FLAGS
-        known = _LEGACY_FLAGS | (MAP_SYNC if file.sync else 0)
+            flags &= legacy
+        known = legacy | (MAP_SYNC if file.sync else 0)
         if flags & ~known & ~MAP_TYPE:
             raise SyscallError(EOPNOTSUPP)  # mmap(2): MAP_SHARED_VALIDATE with an unknown flag
         if prot & PROT_WRITE and not file.writable:
@@ -278,6 +292,40 @@ def _map_special(
         space.locked_vm = now
 
 
+def _gather(
+    space: AddressSpace, addr: int, end: int, vm_flags: int, *, notify: bool
+) -> tuple[int, int]:
+    """The index range of what is to be replaced, cut at its ends (mm/vma.c: __mmap_setup()).
+
+    Raises:
+        SyscallError: ENOMEM, or as AddressSpace.gather().
+    """
+    low = high = replaced = 0
+    if space.intersects(addr, end):
+        low, high = space.gather(addr, end, notify=notify)
+        replaced = sum(vma.end - vma.start for vma in space.vmas[low:high])
+    if not space.may_expand(vm_flags, end - addr - replaced >> PAGE_SHIFT):
+        raise SyscallError(ENOMEM)  # mmap(2): RLIMIT_AS or RLIMIT_DATA; what was cut stays cut
+    return low, high
+
+
+def _make_room(space: AddressSpace, addr: int, end: int, vm_flags: int, *, notify: bool) -> None:
+    """Limits first, then what is to be replaced is unmapped for good; why it cannot be is not told (mm/mmap.c:
+    mmap_region(), before it was split).
+
+    Raises:
+        SyscallError: ENOMEM.
+    """
+    replaced = sum(min(v.end, end) - max(v.start, addr) for v in space.between(addr, end))
+    if not space.may_expand(vm_flags, end - addr - replaced >> PAGE_SHIFT):
+        raise SyscallError(ENOMEM)  # mmap(2): RLIMIT_AS or RLIMIT_DATA; nothing is cut
+    try:
+        space.unmap(addr, end, notify=notify)
+    except SyscallError:
+        # mm/mmap.c: mmap_region(): the mapping limit, or a part of a huge page
+        raise SyscallError(ENOMEM) from None
+
+
 def _map_region(
     space: AddressSpace,
     file: File | None,
@@ -293,12 +341,10 @@ def _map_region(
     end = addr + length
     pages = length >> PAGE_SHIFT
     low = high = 0
-    replaced = 0
-    if space.intersects(addr, end):
-        low, high = space.gather(addr, end, notify=notify)
-        replaced = sum(vma.end - vma.start for vma in space.vmas[low:high]) >> PAGE_SHIFT
-    if not space.may_expand(vm_flags, pages - replaced):
-        raise SyscallError(ENOMEM)  # mmap(2): RLIMIT_AS or RLIMIT_DATA; what was cut stays cut
+    if GATHER_BEFORE_LIMITS in space.changes:
+        low, high = _gather(space, addr, end, vm_flags, notify=notify)
+    else:
+        _make_room(space, addr, end, vm_flags, notify=notify)
     huge = file is not None and file.inode.huge > 0
     if is_accountable(vm_flags) and not huge:
         accounted = sum(v.end - v.start for v in space.vmas[low:high] if v.flags & VM_ACCOUNT)
@@ -333,7 +379,7 @@ def _map_region(
         first = addr >> PAGE_SHIFT
         space.ptes.update(dict.fromkeys(range(first, first + present), PTE_FILE))
     # What overlayfs maps is found after the attempt to merge (mm/vma.c: __mmap_new_file_vma()).
-    mapped = None if stacked else space.merge_new(addr, end, vma)
+    mapped = None if stacked else space.merge_new(addr, end, vma, mapped=True)
     if mapped is None:
         vma.flags = mergeable_flags(space, vma.flags)
         space.allocate()  # mm/vma.c: __mmap_new_vma(): the hole remains

@@ -31,6 +31,7 @@ from model.flags import (
     VM_WRITE,
 )
 from model.prctl import check_exec_gain
+from model.profile import MPROTECT_UNACCOUNTS
 from model.space import (
     PTE_ANON,
     PTE_FORKED,
@@ -133,7 +134,7 @@ def _protect_vma(space: AddressSpace, vma: Vma, start: int, end: int, flags: int
         if not old & (VM_ACCOUNT | VM_WRITE | VM_HUGETLB | VM_SHARED | VM_NORESERVE):
             space.charge(pages)
             flags |= VM_ACCOUNT
-    elif old & VM_ACCOUNT and vma.anonymous and not vma.anon_vma:
+    elif _unaccounts(space, vma):
         flags &= ~VM_ACCOUNT
     vma = space.modify(vma, start, end, flags, vma.uffd)
     if space.write_protected:
@@ -141,6 +142,12 @@ def _protect_vma(space: AddressSpace, vma: Vma, start: int, end: int, flags: int
     if flags & VM_WRITE and old & (VM_LOCKED | VM_WRITE | VM_SHARED) == VM_LOCKED:
         populate(space, start, end)
     return vma.end
+
+
+def _unaccounts(space: AddressSpace, vma: Vma) -> bool:
+    """What was never faulted need not be accounted for while it cannot be written to."""
+    unfaulted = vma.flags & VM_ACCOUNT and vma.anonymous and not vma.anon_vma
+    return bool(unfaulted) and MPROTECT_UNACCOUNTS in space.changes
 
 
 def _make_writable(space: AddressSpace, vma: Vma, start: int, end: int) -> None:

@@ -33,6 +33,7 @@ from model.errors import SyscallError
 from model.fault import populate
 from model.flags import (
     VM_ACCOUNT,
+    VM_ARCH_1,
     VM_DONTEXPAND,
     VM_HUGETLB,
     VM_LOCKED,
@@ -46,12 +47,14 @@ from model.flags import (
 from model.munmap import do_munmap
 from model.placement import get_unmapped_area
 from model.profile import (
+    DONTUNMAP_ADJACENT_ALONE,
     DONTUNMAP_CLEARS_ACCOUNT,
     DONTUNMAP_LEAKS_LOCKED,
     DONTUNMAP_NO_SELF_MERGE,
     DONTUNMAP_RESETS_PGOFF,
     DONTUNMAP_ROUNDED_LENGTHS,
     DONTUNMAP_SPLITS_LOCKED,
+    LOOKUP_BEFORE_SHRINK,
     MAP_COUNT_DONTUNMAP,
     MAP_COUNT_EVERY_CALL,
     MULTI_VMA_FIRST_ABORTS,
@@ -275,6 +278,8 @@ def _remap_to(
     reported = len(space.events)
     vma = space.lookup(addr)
     if vma is None:
+        if old_len > new_len and LOOKUP_BEFORE_SHRINK not in space.changes:
+            do_munmap(space, addr + new_len, old_len - new_len)
         # mm/mremap.c: mremap_to(): the target's unmapping took the source
         raise SyscallError(EFAULT)
     delta, told = abs(new_len - old_len), old_len
@@ -340,6 +345,9 @@ def _grow(space: AddressSpace, vma: Vma, delta: int) -> None:
     like = vma.copy()
     like.pgoff = vma.page_offset(vma.end)
     grown = space.merge_new(vma.end, vma.end + delta, like)
+    if grown is None and not space.close_allows(vma):
+        grown = vma  # mm/mremap.c: sys_mremap(), as it was: it grows without a merge
+        space.set_end(vma, vma.end + delta)
     if grown is None:
         raise SyscallError(ENOMEM)  # mm/vma.c: vma_merge_extend(): a special mapping
     _account(space, grown.flags, delta)
@@ -387,6 +395,7 @@ def _move_vma(
     elif new.uffd:
         event = (UFFD_EVENT_REMAP, new.uffd, addr, new_addr, told or old_len)
         space.events.insert(reported, event)
+    vma.flags &= ~VM_ARCH_1  # mm/mremap.c: move_vma(): untrack_pfn_moved()
     if not dontunmap:
         _account(space, vma.flags, new_len)
         _unmap_source(space, vma, addr, old_len)
@@ -418,10 +427,13 @@ def _copy_vma(
     like.pgoff = new_addr >> PAGE_SHIFT if unfaulted else vma.page_offset(addr)
     like.moved = vma.moved + (addr - new_addr >> PAGE_SHIFT) if vma.anon_vma else 0
     like.start, like.end, like.record = new_addr, new_addr + new_len, None
+    alone = unfaulted and keep_source and DONTUNMAP_NO_SELF_MERGE in space.changes
+    adjacent = new_addr == vma.end or vma.start == new_addr + new_len
     if UFFD_MOVE_NEVER_MERGES in space.changes and vma.uffd not in (0, EVENT_UFFD):
         merged = None
+    elif alone and adjacent and DONTUNMAP_ADJACENT_ALONE in space.changes:
+        merged = None  # mm/mmap.c: copy_vma(): nor with what is on its other side
     else:
-        alone = unfaulted and keep_source and DONTUNMAP_NO_SELF_MERGE in space.changes
         merged = space.merge_new(
             new_addr, new_addr + new_len, like, not_with=vma if alone else None, copied_from=vma
         )

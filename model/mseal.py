@@ -1,12 +1,12 @@
 """mseal(2) (mm/mseal.c). What a seal forbids stands where it is forbidden: VM_SEALED."""
 
-from errno import EINVAL, ENOMEM
+from errno import EINVAL, ENOMEM, ENOSYS
 
 from abi.calls import Mseal
 from abi.consts import PAGE, WORD
 from model.errors import SyscallError
 from model.flags import VM_SEALED
-from model.profile import MSEAL_MERGE_START
+from model.profile import MSEAL, MSEAL_MERGE_START
 from model.space import AddressSpace
 
 
@@ -14,8 +14,10 @@ def mseal(space: AddressSpace, call: Mseal) -> int:
     """mseal(2). With a hole in the range nothing is sealed; at the mapping limit what lies before stays sealed.
 
     Raises:
-        SyscallError: EINVAL, ENOMEM.
+        SyscallError: ENOSYS, EINVAL, ENOMEM.
     """
+    if MSEAL not in space.changes:
+        raise SyscallError(ENOSYS)  # syscalls(2): a kernel from before mseal(2)
     if call.seal_flags:
         raise SyscallError(EINVAL)  # mseal(2): no flag is known
     if call.addr & PAGE - 1:

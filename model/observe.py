@@ -22,6 +22,7 @@ from model.flags import (
     VM_EXEC,
     VM_FILLER,
     VM_GROWSDOWN,
+    VM_LOCKONFAULT,
     VM_READ,
     VM_SHADOW_STACK,
     VM_SOFTDIRTY,
@@ -29,6 +30,7 @@ from model.flags import (
     VM_UFFD_MISSING,
     VM_WRITE,
 )
+from model.profile import LOCKONFAULT_SHOWN
 from model.space import (
     PTE_ANON,
     PTE_FILE,
@@ -43,6 +45,8 @@ from model.vma import Vma
 
 #: VM_* bit -> bit of a flags word.
 _BITS: Final = tuple((vm.CODES[code], 1 << i) for i, code in enumerate(CODES) if code in vm.CODES)
+#: The bit of any flag that has no code.
+_NAMELESS: Final = 1 << CODES.index("??")
 _ENTRY_WORD: Final = 8
 
 
@@ -70,15 +74,18 @@ def flags_section(space: AddressSpace) -> bytes:
     """VmFlags of every VMA; 0 for the filler, whose mappings differ. Where the kernel tracks what was written to, every
     mapping begins as if it was (mm/vma.c: __mmap_complete(), do_brk_flags()), and nothing here makes it forget."""
     always = VM_SOFTDIRTY if "SOFT_DIRTY" in space.environment.config else 0
+    nameless = 0 if LOCKONFAULT_SHOWN in space.changes else VM_LOCKONFAULT
     return b"".join(
         [
-            COUNT.pack(0 if vma.flags & VM_FILLER else _word(vma.flags | always))
+            COUNT.pack(0 if vma.flags & VM_FILLER else _word(vma.flags | always, nameless))
             for vma in space.vmas
         ]
     )
 
 
-def _word(flags: int, _known: dict[int, int] = {}) -> int:  # noqa: B006  # a cache
+def _word(flags: int, nameless: int, _known: dict[int, int] = {}) -> int:  # noqa: B006  # a cache
+    if flags & nameless:
+        return _word(flags & ~nameless, 0) | _NAMELESS
     word = _known.get(flags)
     if word is None:
         word = _known[flags] = sum(bit for flag, bit in _BITS if flags & flag)

@@ -20,7 +20,14 @@ from abi.consts import (
 )
 from model.errors import SyscallError
 from model.flags import VM_GROWSDOWN
-from model.profile import DEVZERO_THP_AREA, FILES_NOT_ALIGNED, HUGETLB_AREA
+from model.profile import (
+    ANONYMOUS_THP_AREA,
+    DEVZERO_THP_AREA,
+    FILES_NOT_ALIGNED,
+    HUGETLB_AREA,
+    MAP_ABOVE4G_KNOWN,
+    THP_AREA_TOPDOWN,
+)
 from model.space import AddressSpace, guard_start
 from model.vma import File
 
@@ -67,7 +74,7 @@ def _choose(
 ) -> int:
     """What the file's get_unmapped_area, or the default for its kind, chooses."""
     if file is None:
-        if not flags & MAP_SHARED and not addr and length % PMD_SIZE == 0:
+        if not flags & MAP_SHARED and _is_aligned(space, addr, length):
             return _thp_area(space, addr, length, 0, flags)
         if flags & MAP_SHARED:
             return _shmem_area(space, addr, length, 0, flags)
@@ -87,9 +94,14 @@ def _choose(
 
 def _default_area(space: AddressSpace, addr: int, length: int, pgoff: int, flags: int) -> int:
     """For a file that has no get_unmapped_area (mm/mmap.c: __get_unmapped_area())."""
-    if not addr and length % PMD_SIZE == 0 and FILES_NOT_ALIGNED not in space.changes:
+    if FILES_NOT_ALIGNED not in space.changes and _is_aligned(space, addr, length):
         return _thp_area(space, addr, length, pgoff, flags)
     return _search(space, addr, length, flags)
+
+
+def _is_aligned(space: AddressSpace, hint: int, length: int) -> bool:
+    """Without a hint, whole huge pages are placed so that they can be such (mm/mmap.c: __get_unmapped_area())."""
+    return not hint and length % PMD_SIZE == 0 and ANONYMOUS_THP_AREA in space.changes
 
 
 def _thp_area(space: AddressSpace, addr: int, length: int, pgoff: int, flags: int) -> int:
@@ -116,7 +128,9 @@ def _thp_area(space: AddressSpace, addr: int, length: int, pgoff: int, flags: in
             if found == addr:
                 return addr
             rest = off - found & PMD_SIZE - 1
-            return found + (rest or PMD_SIZE)
+            if not rest and THP_AREA_TOPDOWN in space.changes:
+                rest = PMD_SIZE  # the gap is used from its end
+            return found + rest
     return _search(space, addr, length, flags)
 
 
@@ -184,7 +198,8 @@ def _topdown(space: AddressSpace, hint: int, length: int, flags: int, mask: int)
     high = environment.geometry.top
     if addr > DEFAULT_MAP_WINDOW:
         high += task_size - DEFAULT_MAP_WINDOW
-    low = max(1 << 32 if flags & MAP_ABOVE4G else PAGE, environment.mmap_min_addr)
+    above = flags & MAP_ABOVE4G and MAP_ABOVE4G_KNOWN in space.changes
+    low = max(1 << 32 if above else PAGE, environment.mmap_min_addr)
     found = _highest_gap(space, low, high, length, mask)
     return _bottomup(space, hint, length, flags, mask) if found is None else found
 

@@ -16,7 +16,13 @@ from model import thp
 from model.errors import SyscallError, Unmodelled
 from model.flags import VM_EXEC, VM_MERGEABLE, VM_WRITE
 from model.madvise import KSM_LEAVES
-from model.profile import DEVZERO_MMAP_PREPARE, KSM_FLAG_BEFORE_MERGE, THP_DISABLE_FLAGS
+from model.profile import (
+    DEVZERO_MMAP_PREPARE,
+    KSM_FLAG_BEFORE_MERGE,
+    MDWE,
+    MEMORY_MERGE,
+    THP_DISABLE_FLAGS,
+)
 from model.space import THP_ADVISED_ONLY, THP_DISABLED, THP_ENABLED, AddressSpace
 from model.vma import File
 
@@ -59,8 +65,9 @@ def _set_thp_disable(space: AddressSpace, disable: int, flags: int) -> None:
 def _set_memory_merge(space: AddressSpace, enable: int, reserved: int) -> None:
     """PR_SET_MEMORY_MERGE: every VMA that KSM could merge becomes mergeable or none is; neighbours that are alike then
     stay apart (mm/ksm.c: ksm_enable_merge_any(), ksm_disable_merge_any())."""
-    if "KSM" not in space.environment.config:
-        raise SyscallError(EINVAL)  # kernel/sys.c: prctl(): a kernel without CONFIG_KSM
+    if "KSM" not in space.environment.config or MEMORY_MERGE not in space.changes:
+        # kernel/sys.c: prctl(): a kernel without CONFIG_KSM, or from before the option
+        raise SyscallError(EINVAL)
     if reserved:
         raise SyscallError(EINVAL)  # PR_SET_MEMORY_MERGE(2const): a further argument is not 0
     if bool(enable) == space.merge_any:
@@ -91,6 +98,8 @@ def mergeable_flags(space: AddressSpace, flags: int) -> int:
 
 def _set_mdwe(space: AddressSpace, bits: int, reserved: int) -> None:
     """PR_SET_MDWE: what was set is not unset (kernel/sys.c: prctl_set_mdwe())."""
+    if MDWE not in space.changes:
+        raise SyscallError(EINVAL)  # kernel/sys.c: prctl(): an option this kernel does not know
     if reserved:
         raise SyscallError(EINVAL)  # PR_SET_MDWE(2const): a further argument is not 0
     if bits & ~_MDWE:

@@ -7,7 +7,11 @@ from abi.calls import Madvise, ProcessMadvise, signed32
 from abi.consts import MADV_COLD, MADV_COLLAPSE, MADV_PAGEOUT, MADV_WILLNEED
 from model.errors import SyscallError, Unmodelled
 from model.madvise import is_known, madvise
-from model.profile import PROCESS_MADVISE_ADVICE_FIRST, PROCESS_MADVISE_SELF
+from model.profile import (
+    PROCESS_MADVISE_ADVICE_FIRST,
+    PROCESS_MADVISE_CUT_FIRST,
+    PROCESS_MADVISE_SELF,
+)
 from model.space import AddressSpace
 
 #: Advice that was all there was, and that still is for another process.
@@ -27,7 +31,8 @@ def process_madvise(space: AddressSpace, call: ProcessMadvise) -> int:
     if call.length >> 63:
         raise SyscallError(EINVAL)  # process_madvise(2): the length does not fit in ssize_t
     length = min(call.length, MOST_BYTES)
-    if call.addr + length > space.environment.task_size:
+    seen = length if PROCESS_MADVISE_CUT_FIRST in space.changes else call.length
+    if call.addr + seen > space.environment.task_size:
         # lib/iov_iter.c: import_ubuf(): the range is not in user space
         raise SyscallError(EFAULT)
     advice = signed32(call.advice)

@@ -17,19 +17,163 @@ class Change:
     """One behaviour that user space can see and that not every kernel has.
 
     name: also its witness's; commit, subject: where it came from (commit "": its hash is not known here);
-    since: first release that has it; until: first release that has it no more, for a bug that was fixed, with `fix` the
-    commit that did; stable: what stable updates did.
+    since: first release that has it, None if stable updates alone do; until: first release that has it no more, for a
+    bug that was fixed, with `fix` the commit that did; stable: what stable updates did.
     """
 
     name: str
     commit: str
     subject: str
-    since: tuple[int, int]
+    since: tuple[int, int] | None
     until: tuple[int, int] | None = None
     fix: str = ""
     stable: str = ""
 
 
+LOCKONFAULT_SHOWN: Final = Change(
+    "lockonfault_shown",
+    "8614d6c5eda0",
+    "mm: do not show fs mm pc for VM_LOCKONFAULT pages",
+    (6, 2),
+)
+UFFD_NOTHING_ABOVE: Final = Change(
+    "uffd_nothing_above",
+    "11a9b90274f6",
+    "userfaultfd: use vma iterator",
+    (6, 3),
+)
+IOURING_OFFSET_MASK: Final = Change(
+    "iouring_offset_mask",
+    "c56e022c0a27",
+    "io_uring: add support for user mapped provided buffer ring",
+    (6, 4),
+)
+PROCESS_MADVISE_CUT_FIRST: Final = Change(
+    "process_madvise_cut_first",
+    "3b2deb0e46da",
+    "iov_iter: import single vector iovecs as ITER_UBUF",
+    (6, 4),
+)
+HEAP_BOUNDS: Final = Change(
+    "heap_bounds",
+    "d3bb89ea9c13",
+    "mm: fix VMA heap bounds checking",
+    (6, 7),
+)
+MAP_STACK_NOHUGEPAGE: Final = Change(
+    "map_stack_nohugepage",
+    "c4608d1bf7c6",
+    "mm: mmap: map MAP_STACK to VM_NOHUGEPAGE",
+    (6, 7),
+)
+POPULATE_STOPS_AT_HOLE: Final = Change(
+    "populate_stops_at_hole",
+    "631426ba1d45",
+    "mm/madvise: make MADV_POPULATE_(READ|WRITE) handle VM_FAULT_RETRY properly",
+    (6, 9),
+)
+WEIGHTED_INTERLEAVE: Final = Change(
+    "weighted_interleave",
+    "fa3bea4e1f82",
+    "mm/mempolicy: introduce MPOL_WEIGHTED_INTERLEAVE for weighted interleaving",
+    (6, 9),
+)
+SHARED_MEMORY_NAMES: Final = Change(
+    "shared_memory_names",
+    "d09e8ca6cb93",
+    "mm: anonymous shared memory naming",
+    (6, 2),
+)
+MDWE: Final = Change(
+    "mdwe",
+    "b507808ebce2",
+    "mm: implement memory-deny-write-execute as a prctl",
+    (6, 3),
+)
+MEMORY_MERGE: Final = Change(
+    "memory_merge",
+    "d7597f59d1d3",
+    "mm: add new api to enable ksm per process",
+    (6, 4),
+)
+CLOSE_ALLOWS_MERGES: Final = Change(
+    "close_allows_merges",
+    "714965ca8252",
+    "mm/mmap: start distinguishing if vma can be removed in mergeability test",
+    (6, 4),
+)
+XDP_MIXEDMAP: Final = Change(
+    "xdp_mixedmap",
+    "9f78bf330a66",
+    "xsk: support use vaddr as ring",
+    (6, 4),
+)
+UFFD_WP_SEVERAL_VMAS: Final = Change(
+    "uffd_wp_several_vmas",
+    "a1b92a3f1498",
+    "mm/userfaultfd: support WP on multiple VMAs",
+    (6, 4),
+)
+UFFD_WP_UNPOPULATED: Final = Change(
+    "uffd_wp_unpopulated",
+    "2bad466cc9d9",
+    "mm/uffd: UFFD_FEATURE_WP_UNPOPULATED",
+    (6, 4),
+)
+UFFD_PARTS_MERGE: Final = Change(
+    "uffd_parts_merge",
+    "5543d3c43c41",
+    "mm/uffd: allow vma to merge as much as possible",
+    (6, 4),
+)
+MAP_ABOVE4G_KNOWN: Final = Change(
+    "map_above4g_known",
+    "29f890d1050f",
+    "x86/mm: Introduce MAP_ABOVE4G",
+    (6, 6),
+)
+MPROTECT_UNACCOUNTS: Final = Change(
+    "mprotect_unaccounts",
+    "9b9143298585",
+    "mm/mprotect: allow unfaulted VMAs to be unaccounted on mprotect()",
+    (6, 6),
+)
+ANONYMOUS_THP_AREA: Final = Change(
+    "anonymous_thp_area",
+    "efa7df3e3bb5",
+    "mm: align larger anonymous mappings on THP boundaries",
+    (6, 7),
+)
+THP_AREA_TOPDOWN: Final = Change(
+    "thp_area_topdown",
+    "96204e15310c",
+    "mm: thp_get_unmapped_area must honour topdown preference",
+    (6, 8),
+)
+NUMA_BALANCING_PREFERRED: Final = Change(
+    "numa_balancing_preferred",
+    "133d04b1eee9",
+    "mm/numa_balancing: allow migrate on protnone reference with MPOL_PREFERRED_MANY policy",
+    (6, 10),
+)
+MSEAL: Final = Change(
+    "mseal",
+    "8be7258aad44",
+    "mseal: add mseal syscall",
+    (6, 10),
+)
+NEW_RANGE_MERGES_BOTH: Final = Change(
+    "new_range_merges_both",
+    "cacded5e42b9",
+    "mm: avoid using vma_merge() for new VMAs",
+    (6, 12),
+)
+GATHER_BEFORE_LIMITS: Final = Change(
+    "gather_before_limits",
+    "f8d112a4e657",
+    "mm/mmap: avoid zeroing vma tree in mmap_region()",
+    (6, 12),
+)
 DROPPABLE: Final = Change(
     "droppable",
     "9651fcedf7b9",
@@ -44,7 +188,7 @@ GUARD: Final = Change(
 )
 HUGETLB_AREA: Final = Change(
     "hugetlb_area",
-    "",
+    "7bd3f1e1a9ae",
     "mm: make hugetlb mappings go through mm_get_unmapped_area_vmflags",
     (6, 13),
 )
@@ -92,8 +236,8 @@ DONTUNMAP_LEAKS_LOCKED: Final = Change(
 )
 SHRINK_MOVE_CHARGES_SHRUNK: Final = Change(
     "shrink_move_charges_shrunk",
-    "",
-    "mm/mremap: a move that shrinks charges for what it unmapped",
+    "d5c8aec0542e",
+    "mm/mremap: initial refactor of move_vma()",
     (6, 15),
     until=(7, 4),
     stable='fixed in 7.3.4 by "populate calculated fields in vrm state correctly"',
@@ -148,17 +292,18 @@ DONTUNMAP_ROUNDED_LENGTHS: Final = Change(
 )
 SEAL_KEEPS_ALL_ANONYMOUS: Final = Change(
     "seal_keeps_all_anonymous",
-    "",
-    "mm/mseal: a sealed private mapping of /dev/zero is anonymous memory too",
+    "d0b47a6866f1",
+    "mm/mseal: update madvise() logic",
     (6, 17),
 )
 MSEAL_MERGE_START: Final = Change(
     "mseal_merge_start",
-    "",
-    "mm/mseal: after a merge the next VMA's start is stale",
+    "6c2da14ae1e0",
+    "mm/mseal: rework mseal apply logic",
     (6, 17),
     until=(7, 0),
-    stable="fixed between 6.18.15 and 6.18.44",
+    fix="2697dd8ae721",
+    stable="fixed in 6.18.21",
 )
 UFFD_UNREGISTER_CHECKS_OWNER: Final = Change(
     "uffd_unregister_checks_owner",
@@ -180,13 +325,13 @@ KSM_FLAG_BEFORE_MERGE: Final = Change(
 )
 PROCESS_MADVISE_SELF: Final = Change(
     "process_madvise_self",
-    "",
+    "021781b01275",
     "mm/madvise: unrestrict process_madvise() for current process",
     (6, 13),
 )
 THP_DISABLE_FLAGS: Final = Change(
     "thp_disable_flags",
-    "",
+    "9dc21bbd62ed",
     "prctl: extend PR_SET_THP_DISABLE to optionally exclude VM_HUGEPAGE",
     (6, 18),
 )
@@ -198,14 +343,14 @@ DOFORK_REJECTS_SPECIAL: Final = Change(
 )
 DEVZERO_MMAP_PREPARE: Final = Change(
     "devzero_mmap_prepare",
-    "",
-    "mm: /dev/zero is mapped by mmap_prepare, so that KSM's flag is there before a merge",
+    "ab04945f91bc",
+    "mm: update mem char driver to use mmap_prepare",
     (6, 19),
 )
 PROCESS_MADVISE_ADVICE_FIRST: Final = Change(
     "process_madvise_advice_first",
     "",
-    "mm/madvise: process_madvise() looks at the advice before the ranges",
+    "mm/madvise: reject invalid process_madvise() advice for zero-length vectors",
     (7, 2),
 )
 COPIED_MERGE_KEEPS_ANON_VMA: Final = Change(
@@ -256,6 +401,13 @@ DONTUNMAP_NO_SELF_MERGE: Final = Change(
     (7, 3),
     stable="also in 6.12.114 and 7.2.11",
 )
+DONTUNMAP_ADJACENT_ALONE: Final = Change(
+    "dontunmap_adjacent_alone",
+    "",
+    "mm/mremap: fix locked_vm leak from MREMAP_DONTUNMAP self-merge, as it is in stable updates",
+    None,
+    stable="6.1.192",
+)
 DONTUNMAP_RESETS_PGOFF: Final = Change(
     "dontunmap_resets_pgoff",
     "35b0fb391b0d",
@@ -285,30 +437,36 @@ UFFD_MOVE_NEVER_MERGES: Final = Change(
 
 DROPPABLE_NEVER_LOCKED: Final = Change(
     "droppable_never_locked",
-    "",
+    "d239462787b0",
     "mm: prevent droppable mappings from being locked",
-    (7, 0),
-    stable="also in 6.12.117 and 6.18.44",
+    (7, 1),
+    stable="also in 6.12.117, 6.18.44 and 7.0.13",
 )
 DEVZERO_THP_AREA: Final = Change(
     "devzero_thp_area",
-    "",
+    "849d5cff4d48",
     "/dev/zero: try to align PMD_SIZE for private mapping",
     (6, 18),
 )
+LOOKUP_BEFORE_SHRINK: Final = Change(
+    "lookup_before_shrink",
+    "221bf5cac5c2",
+    "mm/mremap: introduce and use vma_remap_struct threaded state",
+    (6, 15),
+)
 UFFD_REMAP_SHRUNK: Final = Change(
     "uffd_remap_shrunk",
-    "",
+    "221bf5cac5c2",
     "mm/mremap: introduce and use vma_remap_struct threaded state",
     (6, 15),
 )
 
 UFFD_LOW_ADDRESSES: Final = Change(
     "uffd_low_addresses",
-    "",
-    "userfaultfd: ranges below vm.mmap_min_addr are as good as others",
-    (7, 0),
-    stable="also in 6.12.117 and 6.18.44",
+    "161ce69c2c89",
+    "userfaultfd: allow registration of ranges below mmap_min_addr",
+    (7, 1),
+    stable="also in 6.12.117, 6.18.44 and 7.0.13",
 )
 
 SECRETMEM_LOCKED: Final = Change(
@@ -327,8 +485,8 @@ PERF_PFNMAP: Final = Change(
 )
 IOURING_AREA_EINVAL: Final = Change(
     "iouring_area_einval",
-    "",
-    "io_uring/memmap: an offset at which nothing is has an error of its own",
+    "df645b745941",
+    "io_uring/memmap: return -EINVAL from get_unmapped_area() on bad mmap",
     (7, 2),
 )
 BPF_ARRAY_FAULTS: Final = Change(
@@ -338,11 +496,13 @@ BPF_ARRAY_FAULTS: Final = Change(
     (7, 3),
 )
 
+#: Later than any release.
+_NEVER: Final = (1000, 0)
 #: The closed list, oldest first release first.
 CHANGES: Final[tuple[Change, ...]] = tuple(
     sorted(
         (value for value in globals().values() if isinstance(value, Change)),
-        key=lambda change: (change.since, change.name),
+        key=lambda change: (change.since or _NEVER, change.name),
     )
 )
 BY_NAME: Final = {change.name: change for change in CHANGES}
@@ -368,7 +528,8 @@ def release(major: int, minor: int) -> Profile:
     has = frozenset(
         change
         for change in CHANGES
-        if change.since <= (major, minor)
+        if change.since is not None
+        and change.since <= (major, minor)
         and (change.until is None or (major, minor) < change.until)
     )
     return Profile(f"{major}.{minor}", has)

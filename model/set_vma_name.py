@@ -7,6 +7,7 @@ from abi.calls import SetVmaName
 from abi.consts import PAGE, VMA_NAMES, WORD
 from model.errors import SyscallError
 from model.madvise import walk
+from model.profile import SHARED_MEMORY_NAMES
 from model.space import AddressSpace
 from model.vma import Vma
 
@@ -49,7 +50,7 @@ def executor_name(name: int) -> int:
 
 def _name(space: AddressSpace, vma: Vma, start: int, end: int, label: int) -> int:
     """Name one VMA's part; where to go on."""
-    if vma.file and not vma.is_shmem:
+    if vma.file and not (vma.is_shmem and SHARED_MEMORY_NAMES in space.changes):
         # PR_SET_VMA(2const): a file has a name of its own; one that was unlinked, as all of the
         # executor's are, is as good as anonymous on tmpfs (mm/shmem.c: shmem_mmap_prepare())
         raise SyscallError(EBADF)

@@ -38,8 +38,11 @@ from model.flags import (
     VM_WRITE,
 )
 from model.profile import (
+    CLOSE_ALLOWS_MERGES,
     COPIED_MERGE_KEEPS_ANON_VMA,
+    HEAP_BOUNDS,
     MERGE_UNFAULTED_TARGET,
+    NEW_RANGE_MERGES_BOTH,
     PRIVATE_FILE_ANON_PGOFF,
     Change,
 )
@@ -144,7 +147,12 @@ class AddressSpace:
     def __init__(self, environment: Environment, changes: frozenset[Change]) -> None:
         self.environment = environment
         self.changes = changes
-        self.brk = Brk(environment.start_brk, environment.brk, environment.start_stack)
+        self.brk = Brk(
+            environment.start_brk,
+            environment.brk,
+            environment.start_stack,
+            touching=HEAP_BOUNDS not in changes,
+        )
         self.vmas: list[Vma] = []
         self.starts: list[int] = []
         self.ptes: dict[int, int] = {}
@@ -371,6 +379,11 @@ class AddressSpace:
         vma.start = self.starts[index] = start
         vma.record = None
 
+    def set_end(self, vma: Vma, end: int) -> None:
+        """Move a VMA's end."""
+        vma.end = end
+        vma.record = None
+
     def split(self, index: int, addr: int) -> None:
         """Cut a VMA at `addr`, which lies inside it: it keeps the lower part (mm/vma.c: __split_vma()).
 
@@ -496,12 +509,14 @@ class AddressSpace:
         *,
         not_with: Vma | None = None,
         copied_from: Vma | None = None,
+        mapped: bool = False,
     ) -> Vma | None:
         """The neighbour that a new range [start, end) with the attributes of `like` becomes part of, if any.
 
         `like.pgoff` is the page offset at `start`, `like.anon_vma` what a copied range brings along. Nothing is mapped
-        in the range (mm/vma.c: vma_merge_new_range()). `not_with` is left out as a neighbour. Without the memory that a
-        merge takes, there is none.
+        in the range (mm/vma.c: vma_merge_new_range()). `not_with` is left out as a neighbour. `mapped`: it is a new
+        mapping, which mmap(2) once merged by itself: what is above first, then what is below both. Without the memory
+        that a merge takes, there is none.
         """
         if like.flags & VM_SPECIAL:
             return None
@@ -522,6 +537,9 @@ class AddressSpace:
                 above, like, like.pgoff + (end - start >> PAGE_SHIFT), like.anon_vma
             )
         )
+        if left and right and mapped and NEW_RANGE_MERGES_BOTH not in self.changes:
+            assert below is not None and above is not None
+            left = self._merges_after(below, like, like.pgoff, above.anon_vma)
         if left and right:
             assert below is not None and above is not None
             if below.anon_vma and above.anon_vma and below.anon_vma != above.anon_vma:
@@ -568,13 +586,21 @@ class AddressSpace:
         return True
 
     def modify(
-        self, vma: Vma, start: int, end: int, flags: int, uffd: int, *, or_not: bool = False
+        self,
+        vma: Vma,
+        start: int,
+        end: int,
+        flags: int,
+        uffd: int,
+        *,
+        pgoff: int | None = None,
+        or_not: bool = False,
     ) -> Vma:
         """Give [start, end) of `vma` other flags or another userfaultfd: merge it with neighbours that then equal it,
         else cut it out (mm/vma.c: vma_modify(), vma_merge_existing_range()).
 
-        The VMA returned covers at least the range and has the new attributes. or_not: without the memory that a merge
-        takes, there is none.
+        The VMA returned covers at least the range and has the new attributes. `pgoff`: what is taken for the page
+        offset of the range, where that is not its own; or_not: without the memory that a merge takes, there is none.
 
         Raises:
             SyscallError: ENOMEM at the mapping limit; a first cut stays. As `allocate`.
@@ -582,11 +608,21 @@ class AddressSpace:
         like = vma.copy()
         like.flags = flags
         like.uffd = uffd
-        return self.become(vma, start, end, like, or_not=or_not)
+        return self.become(vma, start, end, like, pgoff=pgoff, or_not=or_not)
 
-    def become(self, vma: Vma, start: int, end: int, like: Vma, *, or_not: bool = False) -> Vma:
+    def become(
+        self,
+        vma: Vma,
+        start: int,
+        end: int,
+        like: Vma,
+        *,
+        pgoff: int | None = None,
+        or_not: bool = False,
+    ) -> Vma:
         """Give [start, end) of `vma` the flags, the userfaultfd, the policy and the label of `like`; as `modify`."""
         refuse_filler(vma)
+        like.pgoff = vma.page_offset(start) if pgoff is None else pgoff
         merged = self._merge_existing(vma, start, end, like, or_not)
         if merged is None:
             merged = self.cut_out(vma, start, end)
@@ -605,7 +641,6 @@ class AddressSpace:
         if like.flags & VM_SPECIAL or not (left_side or right_side):
             return None
         index = bisect_left(self.starts, vma.start)
-        like.pgoff = vma.page_offset(start)
         below = self.vmas[index - 1] if left_side and index else None
         above = self.vmas[index + 1] if right_side and index + 1 < len(self.vmas) else None
         if below and not (
@@ -668,6 +703,7 @@ class AddressSpace:
         return (
             below.pgoff + (below.end - below.start >> PAGE_SHIFT) == pgoff
             and same_attributes(below, like)
+            and self.close_allows(below)
             and self._anon_vmas_allow(below, anon_vma)
             and self._anon_pgoffs_allow(below, like)
         )
@@ -677,9 +713,15 @@ class AddressSpace:
         return (
             above.pgoff == end_pgoff
             and same_attributes(above, like)
+            and self.close_allows(above)
             and self._anon_vmas_allow(above, anon_vma)
             and self._anon_pgoffs_allow(above, like)
         )
+
+    def close_allows(self, target: Vma) -> bool:
+        """A VMA of whose end somebody wants to know may grow by a merge, but once could not
+        (mm/vma.c: is_mergeable_vma())."""
+        return CLOSE_ALLOWS_MERGES in self.changes or _is_removable(target)
 
     def _anon_pgoffs_allow(self, target: Vma, like: Vma) -> bool:
         """Private mappings of a file have contiguous anonymous page offsets too

@@ -1,6 +1,7 @@
 """UFFDIO_REGISTER, UFFDIO_UNREGISTER and UFFDIO_WRITEPROTECT of userfaultfds with UFFD_FEATURE_SIGBUS, one of which
 reports events (mm/userfaultfd.c)."""
 
+from collections.abc import Sequence
 from errno import EBADF, EBUSY, EINVAL, ENOENT, ENOMEM, ENOTTY, EOPNOTSUPP, EPERM
 from typing import Final
 
@@ -28,9 +29,13 @@ from model.flags import (
 )
 from model.profile import (
     UFFD_LOW_ADDRESSES,
+    UFFD_NOTHING_ABOVE,
+    UFFD_PARTS_MERGE,
     UFFD_REJECTS_DROPPABLE,
     UFFD_UNREGISTER_CHECKS_OWNER,
     UFFD_WP_DROP_BUSY,
+    UFFD_WP_SEVERAL_VMAS,
+    UFFD_WP_UNPOPULATED,
 )
 from model.space import (
     EVENT_UFFD,
@@ -70,9 +75,7 @@ def uffd_register(space: AddressSpace, call: UffdRegister) -> int:
     modes = sum(flag for mode, flag in _MODES.items() if call.mode & mode)
     end = _range_end(space, call.addr, call.length)
     vmas = space.between(call.addr, end)
-    if not vmas:
-        # mm/userfaultfd.c: userfaultfd_register(): nothing is mapped there
-        raise SyscallError(EINVAL)
+    _refuse_hole(space, call.addr, vmas)
     if call.addr & _huge(vmas[0]):
         # mm/userfaultfd.c: userfaultfd_register(): begins inside a huge page
         raise SyscallError(EINVAL)
@@ -95,7 +98,7 @@ def uffd_register(space: AddressSpace, call: UffdRegister) -> int:
         vma = vma_or_none
         if vma.uffd != fd or vma.flags & modes != modes:
             flags = vma.flags & ~VM_UFFD | modes
-            vma = space.modify(vma, max(start, vma.start), min(end, vma.end), flags, fd)
+            vma = _modify(space, vma, max(start, vma.start), min(end, vma.end), flags, fd)
         start = vma.end
     return 0
 
@@ -109,9 +112,7 @@ def uffd_unregister(space: AddressSpace, call: UffdUnregister) -> int:
     fd = _descriptor(space, call.fd)
     end = _range_end(space, call.addr, call.length)
     vmas = space.between(call.addr, end)
-    if not vmas:
-        # mm/userfaultfd.c: userfaultfd_unregister(): nothing is mapped there
-        raise SyscallError(EINVAL)
+    _refuse_hole(space, call.addr, vmas)
     if call.addr & _huge(vmas[0]):
         # mm/userfaultfd.c: userfaultfd_unregister(): begins inside a huge page
         raise SyscallError(EINVAL)
@@ -132,15 +133,15 @@ def uffd_unregister(space: AddressSpace, call: UffdUnregister) -> int:
                 space.unprotect(start, stop + _huge(vma) & ~_huge(vma))
             # mm/userfaultfd.c: userfaultfd_clear_vma()
             whole = (start, stop) == (vma.start, vma.end)
-            vma = space.modify(vma, start, stop, vma.flags & ~VM_UFFD, 0, or_not=whole)
+            vma = _modify(space, vma, start, stop, vma.flags & ~VM_UFFD, 0, or_not=whole)
         start = vma.end
     return 0
 
 
 def uffd_writeprotect(space: AddressSpace, call: UffdWriteprotect) -> int:
     """UFFDIO_WRITEPROTECT: pages that are there are protected; where none is, mappings of files get a marker, and so do
-    anonymous ones with UFFD_FEATURE_WP_UNPOPULATED. Whose registration it is does not matter. VMAs before the one that
-    fails are done (mm/userfaultfd.c: mwriteprotect_range()).
+    anonymous ones with UFFD_FEATURE_WP_UNPOPULATED, where the kernel has it. Whose registration it is does not matter.
+    VMAs before the one that fails are done (mm/userfaultfd.c: mwriteprotect_range()).
 
     Raises:
         SyscallError: EBADF, ENOTTY, EINVAL, ENOENT.
@@ -154,6 +155,10 @@ def uffd_writeprotect(space: AddressSpace, call: UffdWriteprotect) -> int:
     if protect and call.wp_mode & UFFDIO_WRITEPROTECT_MODE_DONTWAKE:
         raise SyscallError(EINVAL)  # UFFDIO_WRITEPROTECT(2const): DONTWAKE is for unprotecting
     vmas = space.between(call.addr, end)
+    if UFFD_WP_SEVERAL_VMAS not in space.changes:
+        only = space.lookup(call.addr)
+        if only is None or only.end < end:
+            raise SyscallError(ENOENT)  # mm/userfaultfd.c: find_dst_vma(): not within one mapping
     for vma in vmas:
         if not vma.flags & VM_UFFD_WP:
             raise SyscallError(ENOENT)  # UFFDIO_WRITEPROTECT(2const): not registered for it
@@ -173,6 +178,22 @@ def uffd_writeprotect(space: AddressSpace, call: UffdWriteprotect) -> int:
     return 0
 
 
+def _modify(
+    space: AddressSpace,
+    vma: Vma,
+    start: int,
+    end: int,
+    flags: int,
+    fd: int,
+    *,
+    or_not: bool = False,
+) -> Vma:
+    """Register a VMA's part anew. One that begins inside it was once taken to have the page offset of the VMA, which
+    seldom fits the VMA above (mm/userfaultfd.c: userfaultfd_register_range(), userfaultfd_clear_vma())."""
+    pgoff = None if UFFD_PARTS_MERGE in space.changes else vma.pgoff
+    return space.modify(vma, start, end, flags, fd, pgoff=pgoff, or_not=or_not)
+
+
 def _protect(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """Write-protect pages, but no guards (mm/mprotect.c: change_pte_range()). Markers take page tables.
 
@@ -181,7 +202,8 @@ def _protect(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """
     ptes = space.ptes
     space.write_protected = True
-    marks = not vma.anonymous or vma.uffd == EVENT_UFFD
+    unpopulated = vma.uffd == EVENT_UFFD and UFFD_WP_UNPOPULATED in space.changes
+    marks = not vma.anonymous or unpopulated
     at, missing = start, False
     while marks and space.failing and at < end and not missing:
         if space.fails():
@@ -216,6 +238,20 @@ def _range_end(space: AddressSpace, start: int, length: int) -> int:
     if start < space.environment.mmap_min_addr and UFFD_LOW_ADDRESSES not in space.changes:
         raise SyscallError(EINVAL)  # mm/userfaultfd.c: validate_range(): below vm.mmap_min_addr
     return start + length
+
+
+def _refuse_hole(space: AddressSpace, start: int, vmas: Sequence[Vma]) -> None:
+    """Nothing is mapped in the range, which was told from nothing at all from `start` on
+    (mm/userfaultfd.c: userfaultfd_register(), userfaultfd_unregister()).
+
+    Raises:
+        SyscallError: EINVAL, ENOMEM.
+    """
+    if vmas:
+        return
+    if space.find(start) == len(space.vmas) and UFFD_NOTHING_ABOVE not in space.changes:
+        raise SyscallError(ENOMEM)  # fs/userfaultfd.c: userfaultfd_register(): no VMA ends above it
+    raise SyscallError(EINVAL)  # mm/userfaultfd.c: userfaultfd_register(): nothing is mapped there
 
 
 def _huge(vma: Vma) -> int:

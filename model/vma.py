@@ -201,14 +201,16 @@ Policy = tuple[int, int, int, int]
 
 
 class Brk:
-    """What names an anonymous VMA [heap] or [stack]: mm->start_brk, mm->brk, mm->start_stack (bytes)."""
+    """What names an anonymous VMA [heap] or [stack]: mm->start_brk, mm->brk, mm->start_stack (bytes). touching: a VMA
+    that only touches the heap is named too."""
 
-    __slots__ = ("brk", "start_brk", "start_stack")
+    __slots__ = ("brk", "start_brk", "start_stack", "touching")
 
-    def __init__(self, start_brk: int, brk: int, start_stack: int) -> None:
+    def __init__(self, start_brk: int, brk: int, start_stack: int, *, touching: bool) -> None:
         self.start_brk = start_brk
         self.brk = brk
         self.start_stack = start_stack
+        self.touching = touching
 
 
 class Vma:
@@ -319,7 +321,8 @@ class Vma:
             return self.name
         if self.flags & VM_FILLER:
             return NAME_FILLER
-        if self.start < brk.brk and self.end > brk.start_brk:
+        reach = int(brk.touching)
+        if self.start < brk.brk + reach and self.end > brk.start_brk - reach:
             return NAME_HEAP
         if self.start <= brk.start_stack <= self.end:
             return NAME_STACK

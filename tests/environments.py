@@ -133,7 +133,17 @@ ENVIRONMENT: Final = Environment(
     brk=IMAGE.end,
     start_stack=0x7FFF_FFFF_EFF0,
     config=frozenset(
-        ("KSM", "THP", "SWAP", "HUGE_2MB", "HUGE_1GB", "PKEYS", "UFFD_WP", "UFFD_MINOR")
+        (
+            "ANON_VMA_NAME",
+            "KSM",
+            "THP",
+            "SWAP",
+            "HUGE_2MB",
+            "HUGE_1GB",
+            "PKEYS",
+            "UFFD_WP",
+            "UFFD_MINOR",
+        )
     ),
     huge_pages=16,
     release="0.0.0-drawn",

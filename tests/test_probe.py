@@ -17,8 +17,8 @@ from model.run import Model
 from tests.environments import ENVIRONMENT
 from tests.kernels import executor
 
-#: It shows only on kernels with another, so on those without it nothing tells.
-UNDECIDABLE = {"map_count_dontunmap"}
+#: They show only on kernels with another, or that are configured with names; on those without nothing tells.
+UNDECIDABLE = {"dontunmap_adjacent_alone", "map_count_dontunmap", "shared_memory_names"}
 
 
 class ModelledKernel:

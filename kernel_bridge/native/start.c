@@ -21,7 +21,7 @@
 #define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
 #endif
 #define UFFD2_FEATURES (UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE | \
-			UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_WP_UNPOPULATED)
+			UFFD_FEATURE_EVENT_UNMAP)
 #define STACK_LIMIT (8ULL << 20)
 
 extern const char image_end[];
@@ -141,6 +141,17 @@ static s64 open_uffd(u64 target, u64 features)
 	return err < 0 ? err : 0;
 }
 
+/* With forks, which need CAP_SYS_PTRACE, or without them: whether it reports them. */
+static int open_uffd2(u64 features)
+{
+	features |= UFFD2_FEATURES;
+	CTL(UFFD2) = -open_uffd(ABI_FD_OF_UFFD2, features | UFFD_FEATURE_EVENT_FORK);
+	if (!CTL(UFFD2))
+		return 1;
+	CTL(UFFD2) = -open_uffd(ABI_FD_OF_UFFD2, features);
+	return 0;
+}
+
 static void open_descriptors(void)
 {
 	for (u64 fd = ABI_FD_MAPS; fd <= ABI_LAST_OBJECT_FD; fd++)
@@ -155,10 +166,9 @@ static void open_descriptors(void)
 	inject_open();
 	CTL(UFFD0) = -open_uffd(ABI_FD_OF_UFFD0, 0);
 	CTL(UFFD1) = -open_uffd(ABI_FD_OF_UFFD1, 0);
-	CTL(UFFD2) = -open_uffd(ABI_FD_OF_UFFD2, UFFD2_FEATURES | UFFD_FEATURE_EVENT_FORK);
-	CTL(UFFD2_FORKS) = !CTL(UFFD2);
-	if (CTL(UFFD2))
-		CTL(UFFD2) = -open_uffd(ABI_FD_OF_UFFD2, UFFD2_FEATURES);
+	CTL(UFFD2_FORKS) = open_uffd2(UFFD_FEATURE_WP_UNPOPULATED);
+	if (CTL(UFFD2))	/* as before 2bad466cc9d9 */
+		CTL(UFFD2_FORKS) = open_uffd2(0);
 }
 
 /*

@@ -9,7 +9,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from abi.calls import Madvise, Mmap, Munmap, Program, Setrlimit
+from abi.calls import (
+    Call,
+    Madvise,
+    Mmap,
+    Mprotect,
+    Mremap,
+    Munmap,
+    Program,
+    Setrlimit,
+    Shmat,
+)
 from abi.consts import (
     MADV_HWPOISON,
     MADV_REMOVE,
@@ -18,11 +28,14 @@ from abi.consts import (
     MAP_FIXED,
     MAP_POPULATE,
     MAP_PRIVATE,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
     PAGE,
     PROT_NONE,
     PROT_READ,
     PROT_WRITE,
     RLIMIT_DATA,
+    SHM_REMAP,
 )
 from abi.environment import Geometry
 from abi.wire import AREAS, IMAGE_BASE, SHARED_BASE, SHARED_SIZE
@@ -188,6 +201,39 @@ def test_poisoning_memory_is_refused_to_the_privileged(advice: int) -> None:
     assert "CAP_SYS_ADMIN" in policy.refusal((call,), sys_admin=True)
     assert not policy.refusal((call,), sys_admin=False)
     assert not policy.refusal((Madvise(W, 0, advice),), sys_admin=True)
+
+
+OWN = ((0x1000_0000, 0x1000_8000), (0x2000_0000, 0x2040_0000))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        Munmap(0x1000_7000, PAGE),
+        Munmap(0, 1 << 40),
+        Mprotect(0x2000_0000, PAGE, PROT_READ),
+        Mmap(0x203F_F000, PAGE, RW, ANON, -1, 0),
+        Mremap(0x2000_0000, 0, PAGE, MREMAP_MAYMOVE, 0),
+        Mremap(W, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, 0x1000_0000),
+        Shmat(0, 0x1000_0000 - PAGE, SHM_REMAP),
+    ],
+)
+def test_what_would_take_unsealed_memory_of_its_own_is_refused(call: Call) -> None:
+    assert "cannot seal" in policy.refusal((call,), sys_admin=True, unsealed=OWN)
+    assert not policy.refusal((call,), sys_admin=True)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        Munmap(0x1001_0000, PAGE),
+        Mmap(0x2000_0000, PAGE, RW, ANON & ~MAP_FIXED, -1, 0),
+        Mremap(W, PAGE, PAGE, MREMAP_MAYMOVE, 0x1000_0000),
+        Shmat(0, 0x1000_0000, 0),
+    ],
+)
+def test_what_leaves_unsealed_memory_alone_is_sent(call: Call) -> None:
+    assert not policy.refusal((call,), sys_admin=True, unsealed=OWN)
 
 
 def test_its_own_descriptors_are_refused(kernel: KernelExecutor) -> None:

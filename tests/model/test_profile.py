@@ -15,13 +15,18 @@ WITNESSES: Final = {w.change: w for w in load_witnesses(ENVIRONMENT)}
 #: Changes that show only where others are, and those that hide another.
 NEEDS: Final = {
     "copied_merge_keeps_anon_vma": ("merge_unfaulted_target",),
-    "guard_anon_vma_only_anonymous": ("guard", "guard_file"),
-    "devzero_mmap_prepare": ("ksm_flag_before_merge",),
+    "guard_anon_vma_only_anonymous": ("guard", "guard_file", "new_range_merges_both"),
+    "devzero_mmap_prepare": ("ksm_flag_before_merge", "memory_merge"),
+    "ksm_flag_before_merge": ("memory_merge",),
+    "mseal_merge_start": ("mseal",),
+    "seal_keeps_all_anonymous": ("mseal",),
+    "files_not_aligned": ("anonymous_thp_area",),
     "guard_file": ("guard",),
     "guard_install_loops": ("guard", "guard_file"),
     "guard_flag": ("guard",),
     "map_count_dontunmap": ("map_count_every_call",),
     "multi_vma_first_aborts": ("multi_vma_move",),
+    "dontunmap_adjacent_alone": ("dontunmap_no_self_merge",),
     "multi_vma_thp_area": ("multi_vma_move",),
     "process_madvise_advice_first": ("process_madvise_self",),
     "overlap_before_lookup": ("params_before_lookup",),
@@ -33,6 +38,29 @@ HIDDEN_BY: Final = {"dontunmap_resets_pgoff": ("dontunmap_clears_account",)}
 FAR = "." * 20
 #: The last result of the witness and the window after it: without the change, with it (6.18 otherwise).
 EFFECTS: Final = {
+    "shared_memory_names": ("EBADF ss", "0 ss"),
+    "uffd_nothing_above": ("ENOMEM .", "EINVAL ."),
+    "iouring_offset_mask": ("ENOMEM .", "T-1 ."),
+    "process_madvise_cut_first": ("EFAULT .", "ENOMEM ."),
+    "map_stack_nohugepage": ("W+0 r", "W+0 ?"),
+    "weighted_interleave": ("EINVAL r", "0 r"),
+    "numa_balancing_preferred": ("EINVAL r", "0 r"),
+    "mdwe": ("EINVAL .", "0 ."),
+    "memory_merge": ("EINVAL .", "0 ."),
+    "close_allows_merges": ("0 hh|h|h|hhhhhhhhhhhh", "0 hhh|h|hhhhhhhhhhhh"),
+    "xdp_mixedmap": ("EINVAL jj", "0 jj"),
+    "uffd_wp_several_vmas": ("ENOENT ??|??", "0 ??|??"),
+    "uffd_wp_unpopulated": ("ok ?", "BUS ?"),
+    "uffd_parts_merge": ("0 wu|uu", "0 wuuu"),
+    "mprotect_unaccounts": ("0 rr|rr", "0 rrrr"),
+    "anonymous_thp_area": ("T-513 .", "T-1023 ."),
+    "thp_area_topdown": ("T-1535 .", "T-1023 ."),
+    "mseal": ("ENOSYS ww", "0 ww"),
+    "lookup_before_shrink": ("EINVAL .", "EFAULT ."),
+    "map_above4g_known": ("ENOTSUP .", "W+0 i"),
+    "dontunmap_adjacent_alone": ("W+2 wwww|ww", "W+2 ww|ww|ww"),
+    "new_range_merges_both": ("W+2 WW|WWWW", "W+2 WWWW|WW"),
+    "gather_before_limits": ("ENOMEM wwww", "ENOMEM w|ww|w"),
     "secretmem_locked": ("0 ee", "EINVAL ee"),
     "perf_pfnmap": ("0 yyy", "EINVAL yyy"),
     "iouring_area_einval": ("ENOMEM .", "EINVAL ."),
@@ -81,7 +109,10 @@ EFFECTS: Final = {
     "overlap_before_lookup": ("EFAULT .", "EINVAL ."),
     "devzero_thp_area": ("T-513 .", "T-1023 ."),
     "uffd_low_addresses": ("EINVAL .", "ENOENT ."),
-    # Seen in what is not drawn: the event, VmLck.
+    # Seen in what is not drawn: the event, VmLck, VmFlags, a name, a page.
+    "lockonfault_shown": ("0 ?", "0 ?"),
+    "heap_bounds": ("B+0 .", "B+0 ."),
+    "populate_stops_at_hole": ("ENOMEM r.r", "ENOMEM r.r"),
     "uffd_remap_shrunk": (f"W+20 {FAR}u", f"W+20 {FAR}u"),
     "droppable_never_locked": ("W+0 DD", "W+0 DD"),
 }
@@ -131,7 +162,8 @@ def test_a_release_has_what_came_before_it_and_was_not_fixed_yet(profile: Profil
     version = tuple(map(int, profile.name.split(".")))
     for change in CHANGES:
         fixed = change.until is not None and change.until <= version
-        assert (change in profile.changes) == (change.since <= version and not fixed)
+        came = change.since is not None and change.since <= version
+        assert (change in profile.changes) == (came and not fixed)
 
 
 def test_what_another_change_needs_is_there_in_every_release() -> None:
@@ -143,8 +175,10 @@ def test_what_another_change_needs_is_there_in_every_release() -> None:
 
 def test_changes_are_in_order_and_have_names_of_their_own() -> None:
     assert len(BY_NAME) == len(CHANGES) == len(EFFECTS)
-    assert [change.since for change in CHANGES] == sorted(change.since for change in CHANGES)
-    assert all(change.until is None or change.since < change.until for change in CHANGES)
+    released = [change.since for change in CHANGES if change.since is not None]
+    assert released == sorted(released)
+    assert all(change.stable for change in CHANGES[len(released) :])
+    assert all(c.until is None or (c.since and c.since < c.until) for c in CHANGES)
     assert all((change.until is None) == (not change.fix) or change.until for change in CHANGES)
 
 

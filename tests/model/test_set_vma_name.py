@@ -8,7 +8,7 @@ from abi.trace import NAME_ANON, NAME_FILE, unpack_layout
 from tests.environments import ENVIRONMENT
 from tests.pictures import Drawing, play, scenes
 
-NAMING = replace(ENVIRONMENT, config=ENVIRONMENT.config | {"ANON_VMA_NAME"})
+NAMELESS = replace(ENVIRONMENT, config=ENVIRONMENT.config - {"ANON_VMA_NAME"})
 
 SCENES = {
     "a name cuts its range out": ("wwww", "set_vma_name(W+1, 2p, a)", "0", "w|ww|w"),
@@ -50,21 +50,21 @@ SCENES = {
 
 @scenes(SCENES)
 def test_set_vma_name(before: str, calls: str, results: str, after: str) -> None:
-    play(before, calls, results, after, NAMING)
+    play(before, calls, results, after)
 
 
 @pytest.mark.parametrize(("picture", "name"), [("ww", NAME_ANON), ("ss", NAME_FILE)])
 def test_the_name_is_shown_where_there_is_no_object(picture: str, name: int) -> None:
-    drawing = Drawing(picture, NAMING)
+    drawing = Drawing(picture)
     drawing.do("set_vma_name(W+0, 2p, a)")
     shown = {m.start: m.name for m in unpack_layout(drawing.space.layout())}
-    assert shown[NAMING.geometry.window] == name
+    assert shown[ENVIRONMENT.geometry.window] == name
 
 
 def test_a_split_beyond_the_mapping_limit_is_eagain() -> None:
-    full = replace(NAMING, max_map_count=3)
+    full = replace(ENVIRONMENT, max_map_count=3)
     play("wwww", "set_vma_name(W+1, 2p, a)", "EAGAIN", "wwww", full)
 
 
 def test_kernels_without_names() -> None:
-    assert Drawing("ww").do("set_vma_name(W+0, 1p, NULL)") == ["EINVAL"]
+    assert Drawing("ww", NAMELESS).do("set_vma_name(W+0, 1p, NULL)") == ["EINVAL"]
