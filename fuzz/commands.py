@@ -467,6 +467,7 @@ def _summary_json(
         "corpus": f.corpus,
         "coverage": f.covered,
         "branches": f.branches,
+        "kernel_blocks": f.blocks,
         "interrupted": outcome.interrupted,
         "failure": outcome.failure or None,
         "new": [{"signature": text, "directory": path} for text, path in outcome.new.items()],

@@ -27,6 +27,8 @@ class Figures:
     corpus: int = 0
     covered: int = 0
     branches: int = 0
+    #: Blocks of the kernel that were reached, where it tells.
+    blocks: int = 0
     new: int = 0
     known: int = 0
     unstable: int = 0
@@ -47,7 +49,7 @@ def status_line(f: Figures) -> str:
         f"{f.sequences:,} sequences ({f.sequences_per_second:,.0f}/s)",
         f"{f.calls:,} calls ({f.calls_per_second:,.0f}/s)",
         f"corpus {f.corpus:,}",
-        f"coverage {coverage(f)}",
+        f"coverage {coverage(f)}{_blocks(f)}",
         f"divergences {f.new} new {f.known} known",
         f"unmodelled {sum(f.unmodelled.values()):,}",
         f"restarts {f.executor_restarts:,}",
@@ -62,7 +64,7 @@ def status_block(f: Figures, title: str, columns: int) -> list[str]:
         f"  time         {duration(f.seconds)} elapsed{_remaining(f)}",
         f"  sequences    {f.sequences:>13,}  {f.sequences_per_second:>9,.0f}/s",
         f"  calls        {f.calls:>13,}  {f.calls_per_second:>9,.0f}/s",
-        f"  corpus       {f.corpus:>13,}  coverage {coverage(f)}",
+        f"  corpus       {f.corpus:>13,}  coverage {coverage(f)}{_blocks(f)}",
         f"  divergences  {f.new:>9,} new  {f.known} known, {f.unstable} unstable",
         f"  unmodelled   {sum(f.unmodelled.values()):>13,}{_reasons(f.unmodelled)}",
         f"  executor     {f.executor_restarts:>4,} restarts  {f.losses} kinds of loss,"
@@ -79,7 +81,7 @@ def summary(f: Figures, profile: str, target: str, seed: int) -> list[str]:
         f" ({f.sequences_per_second:,.0f} sequences/s, {f.calls_per_second:,.0f} calls/s)",
         f"target {target}, profile {profile}, seed {seed}, {f.workers} worker"
         + ("s" if f.workers > 1 else ""),
-        f"corpus {f.corpus:,}, coverage {coverage(f)}, executor restarts {f.executor_restarts:,}",
+        f"corpus {f.corpus:,}, coverage {coverage(f)}{_blocks(f)}, executor restarts {f.executor_restarts:,}",
         f"mremap: {f.mremap_success:.1%} succeed;"
         f" {f.multi_vma:.1%} of fixed equal-size moves span two or more VMAs",
         f"unmodelled {sum(f.unmodelled.values()):,}",
@@ -92,6 +94,10 @@ def summary(f: Figures, profile: str, target: str, seed: int) -> list[str]:
 def coverage(f: Figures) -> str:
     """Branches of the model reached, of how many."""
     return f"{f.covered:,} of {f.branches:,}" if f.guided else "not measured"
+
+
+def _blocks(f: Figures) -> str:
+    return f" and {f.blocks:,} blocks of the kernel" if f.blocks else ""
 
 
 def duration(seconds: float) -> str:

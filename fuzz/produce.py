@@ -32,6 +32,9 @@ CROSSED: Final = 0.15
 #: How many programs are observed in full: measured, each takes the kernel about three times as long.
 FULL: Final = 0.1
 _RECENT: Final = 2048
+#: Programs that reached new blocks of the kernel: how many are kept, and the share of edits that begin with one.
+_KEPT: Final = 256
+KEPT: Final = 0.15
 _NO_BRANCHES: Final[frozenset[int]] = frozenset()
 
 #: Changes bytes without knowing what they mean: what the engine does by itself.
@@ -104,6 +107,7 @@ class Producer:
         #: Programs made lately, by their bytes: what is edited is mostly among them.
         self._recent: dict[bytes, Program] = {}
         self.queue: deque[Program] = deque(seeds)
+        self._kept: deque[Program] = deque(maxlen=_KEPT)
         #: How often a program was made for the engine: 0 would mean that it never asked.
         self.made = 0
 
@@ -126,6 +130,10 @@ class Producer:
     def predict(self, program: Program, *, full: bool = False) -> Prepared:
         """The prediction for `program`, without what would harm the machine."""
         return self._make(lambda run: self._walk(program, run), full=full)
+
+    def keep(self, program: Program) -> None:
+        """It reached what none before it did, though not in the model: worth editing."""
+        self._kept.append(program)
 
     def settle(self, prepared: Prepared, observed: bytes) -> bytes:
         """The prediction, after the kernel told which allocations it has had fail.
@@ -150,7 +158,8 @@ class Producer:
         if draw < FRESH + RAW and scramble is not None:
             self.made += 1
             return scramble(base, room)
-        program = self._read(base)
+        kept = self._kept and self._rng.random() < KEPT
+        program = self._rng.choice(self._kept) if kept else self._read(base)
         return self._keep(lambda run: self._edited(program, run), room)
 
     def cross(self, first: bytes, second: bytes, room: int, scramble: Scramble | None) -> bytes:

@@ -270,6 +270,8 @@ class Session:
         f.covered = len(self._covered)
         f.branches = max([f.branches, *(m["branches"] for m in self._live.values())])
         f.guided = f.branches > 0
+        # Each worker's guest counts for itself.
+        f.blocks = max([f.blocks, *(m["blocks"] for m in self._live.values())])
         f.new, f.known = len(self._outcome.new), len(self._outcome.known)
         f.unstable = total.get("unstable", 0)
         f.losses = total.get("losses", 0)

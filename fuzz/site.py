@@ -24,12 +24,15 @@ class Loss(Protocol):
 
 
 class Observed(Protocol):
-    """What an executor saw of one program: the packed trace, and how the executor was lost, if it was."""
+    """What an executor saw of one program: the packed trace, how the executor was lost, if it was, and how many blocks
+    of the kernel were reached for the first time."""
 
     @property
     def data(self) -> bytes: ...
     @property
     def loss(self) -> Loss | None: ...
+    @property
+    def fresh(self) -> int: ...
 
 
 class Executor(Protocol):

@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 from abi.calls import Program
+from abi.environment import Environment
 from abi.trace import Layout
 from fuzz.compare import Divergence, first_divergence
 from fuzz.console import Console
@@ -37,10 +38,20 @@ Hear = Callable[[Ran, bytes], None]
 
 
 class Trials:
-    """Tries programs again on a site. `settle`, `hear`: see `Settle` and `Hear`."""
+    """Tries programs again on a site, which was in `environment`. `settle`, `hear`: see `Settle` and `Hear`."""
 
-    def __init__(self, site: Site, settle: Settle, initial: Layout, hear: Hear) -> None:
+    def __init__(
+        self,
+        site: Site,
+        environment: Environment,
+        settle: Settle,
+        initial: Layout,
+        hear: Hear,
+    ) -> None:
         self._site = site
+        self._environment = environment
+        #: What of the environment was found to be another than it was, in one line; "" if nothing was.
+        self.drift = ""
         self._settle = settle
         self._initial = initial
         self._hear = hear
@@ -57,12 +68,16 @@ class Trials:
 
     def divergence(self, prepared: Prepared) -> Divergence | None:
         """The divergence that shows itself in each of three executors that have run nothing else; None if it is not the
-        same in all of them, or one of them leaves the domain of the model."""
+        same in all of them, or one of them leaves the domain of the model, or is not in the environment that the
+        prediction is for."""
         program = prepared.program
         found: Divergence | None = None
         for _ in range(CONFIRMATIONS):
             executor = self._site.start()
             try:
+                self.drift = self.drift or _drift(self._environment, executor.environment)
+                if self.drift:
+                    return None
                 (observed,) = executor.run([program], full=prepared.full)
                 self._hear(Ran(program, prepared.full), executor.printed())
             finally:
@@ -94,6 +109,16 @@ class Trials:
                 yield _whole(console, executor, said.encode()), dead
         finally:
             executor.close()
+
+
+def _drift(was: Environment, now: Environment) -> str:
+    """What belongs to the whole machine can be changed by others meanwhile."""
+    changed = [
+        f"{field.name} from {getattr(was, field.name)} to {getattr(now, field.name)}"
+        for field in fields(Environment)
+        if field.name != "missing" and getattr(was, field.name) != getattr(now, field.name)
+    ]
+    return "; ".join(changed)
 
 
 def _whole(console: Console, executor: Executor, data: bytes) -> list[Crash]:

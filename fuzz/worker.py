@@ -86,6 +86,7 @@ class Worker:
         self._overheard: list[tuple[Ran, bytes]] = []
         self._trials = Trials(
             site,
+            self._environment,
             producer.settle,
             self._initial,
             lambda ran, data: self._overheard.append((ran, data)),
@@ -105,6 +106,9 @@ class Worker:
         self._submitted: list[Prepared] = []
         self._begun = 0
         self._calls = 0
+        #: Blocks of the kernel that were reached, where it tells.
+        self._blocks = 0
+        self._drifted = False
         self._unmodelled: Counter[str] = Counter()
         self._tries: Counter[str] = Counter()
         #: The signature under which a divergence was confirmed, by the one with which it showed itself.
@@ -230,6 +234,7 @@ class Worker:
             "stats",
             **self._ledger.figures(),
             calls=self._calls,
+            blocks=self._blocks,
             unmodelled=dict(self._unmodelled),
             executor_restarts=self._executor.restarts,
             statistics=self._statistics.to_json(),
@@ -298,6 +303,10 @@ class Worker:
         for prepared, observed in zip(self._submitted, observations, strict=True):
             self._ledger.sequences += 1
             self._calls += len(prepared.program)
+            if observed.fresh:
+                self._blocks += observed.fresh
+                self._producer.keep(prepared.program)
+                self._save(prepared.program)
             if observed.data != prepared.expected or observed.loss is not None:
                 self._examine(prepared, observed)
             self._crashes.follow(Ran(prepared.program, prepared.full))
@@ -371,7 +380,15 @@ class Worker:
         return tuple(step.value for step in unpack(expected, self._initial))
 
     def _confirm(self, program: Program, *, full: bool) -> Divergence | None:
-        return self._trials.divergence(self._producer.predict(program, full=full))
+        found = self._trials.divergence(self._producer.predict(program, full=full))
+        drift = self._trials.drift
+        if drift and not self._drifted:
+            self._drifted = True
+            self._tell(
+                "note",
+                text=f"the machine is not as it was when this began ({drift}): nothing can be confirmed any more",
+            )
+        return found
 
     def _crashed(self, found: Sequence[CrashFinding]) -> None:
         """Reports of the kernel: written down as they are, then made smaller."""

@@ -56,6 +56,7 @@ class FakeLoss:
 class Seen:
     data: bytes
     loss: FakeLoss | None = None
+    fresh: int = 0
 
 
 @dataclass
