@@ -54,6 +54,7 @@ matrix: venv
 
 bench: venv
 	@$(BIN)/python bench/run.py $(ARGS)
+	@$(BIN)/python bench/guest.py $(ARGS)
 
 format: venv
 	$(BIN)/ruff format .
