@@ -21,8 +21,9 @@ _ENTRY: Final = re.compile(
 )
 #: What stands before an address that is the running one, not one to return to.
 _EXACT: Final = re.compile(r"\b(?:R?IP|EIP|pc ?): ?\S*\s*$")
-#: In this file of the tree the function `start_kernel` is.
-_MAIN: Final = "init/main.c"
+#: In which files of the tree functions are that every kernel has: so its root is found. Kernels that are built here
+#: have lines for mm/ alone (kernels/build.py).
+_LANDMARKS: Final = {"start_kernel": "init/main.c", "move_page_tables": "mm/mremap.c"}
 _SECONDS: Final = 120.0
 
 #: Programs that are needed, of Debian's package of that name.
@@ -79,7 +80,7 @@ def _rewrite(line: str, places: dict[_Spot, list[tuple[str, Place]]]) -> str:
 def _look_up(spots: Sequence[_Spot], vmlinux: Path) -> dict[_Spot, list[tuple[str, Place]]]:
     """For each spot that is found: functions and places, the innermost inlined one first."""
     symbols = read_symbols(_run("nm", "--print-size", "--defined-only", str(vmlinux)))
-    main = symbols.get("start_kernel", [])
+    landmarks = {name: at for name in _LANDMARKS for at, _ in symbols.get(name, [])}
     addresses: dict[_Spot, int] = {}
     for spot in spots:
         name, offset, size, exact = spot
@@ -87,7 +88,7 @@ def _look_up(spots: Sequence[_Spot], vmlinux: Path) -> dict[_Spot, list[tuple[st
         if len(fits) == 1:
             # A return address is behind its call.
             addresses[spot] = fits[0] + offset - (0 if exact or not offset else 1)
-    wanted = sorted({*addresses.values(), *(at for at, _ in main[:1])})
+    wanted = sorted({*addresses.values(), *landmarks.values()})
     if not addresses:
         return {}
     lines = _run(
@@ -101,10 +102,10 @@ def _look_up(spots: Sequence[_Spot], vmlinux: Path) -> dict[_Spot, list[tuple[st
     )
     places = read_places(lines)
     root = ""
-    for at, _ in main[:1]:
+    for name, at in landmarks.items():
         path = places.get(at, [("", "")])[-1][1].rpartition(":")[0]
-        if path.endswith(_MAIN):
-            root = path.removesuffix(_MAIN)
+        if path.endswith(_LANDMARKS[name]):
+            root = path.removesuffix(_LANDMARKS[name])
     return {
         spot: [(name, place.removeprefix(root)) for name, place in places[at]]
         for spot, at in addresses.items()

@@ -27,7 +27,7 @@ _FRAGMENTS: Final = Path(__file__).parent / "config"
 _ARCH: Final = {"x86": "x86_64", "uml": "um"}
 #: ELF files both: QEMU boots a vmlinux, and addresses are looked up in it.
 _IMAGE: Final = {"x86": "vmlinux", "uml": "linux"}
-#: Files whose coverage is of interest: what depends on the program and on nothing else.
+#: Files that are of interest, for their coverage and in stacks: what depends on the program and on nothing else.
 _COVERED: Final = (
     "gup", "huge_memory", "hugetlb", "khugepaged", "ksm", "madvise", "memfd", "memory", "mempolicy", "migrate",
     "mincore", "mlock", "mmap", "mprotect", "mremap", "mseal", "msync", "pagewalk", "pgtable-generic", "rmap",
@@ -124,9 +124,11 @@ class _Make:
             "make", "-C", str(tree), f"O={out}", f"ARCH={_ARCH[arch]}", f"CC={compiler}",
             f"HOSTCC={compiler}", f"-j{len(os.sched_getaffinity(0))}",
         ]  # fmt: skip
-        if "kcov" in features:
-            for each in _COVERED:
-                self._command += [f"KCOV_INSTRUMENT_{each}.o=y", f"CFLAGS_{each}.o=-g1"]
+        for each in _COVERED:
+            # Lines, which cost little: for what is covered, and for stacks that a report shows.
+            self._command.append(f"CFLAGS_{each}.o=-g1")
+            if "kcov" in features:
+                self._command.append(f"KCOV_INSTRUMENT_{each}.o=y")
         # What a surrounding make left must not take part.
         kept = {
             k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")

@@ -196,6 +196,8 @@ def test_a_warning_leaves_the_guest_alive(tmp_path: Path) -> None:
     seen = campaign(tmp_path, warn, having(MINE), programs, again=True)
     (finding,) = seen.told.of("finding")
     assert finding["signature"] == "the kernel reported: WARNING in move_vma < do_mremap"
+    report = (seen.finding() / "report.txt").read_text()
+    assert "again    it came again alone, on a freshly booted kernel\n" in report, report
     assert seen.programs("program.prog") == [programs[9]]
     assert seen.programs("reduced.prog") == [(MINE,)]
     assert isinstance(seen.executor.machine, Guest)

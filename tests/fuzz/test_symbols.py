@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ ffffffff8123a000 0000000000000200 t twice
 ffffffff8123b000 T sizeless
 ffffffff82000000 0000000000000008 D init_mm
 """
+MOVES = "ffffffff81235000 0000000000001288 T move_page_tables\n"
 PLACES = {
+    0xFFFFFFFF81235000: [("move_page_tables", "/build/linux/mm/mremap.c:700")],
     0xFFFFFFFF81000000: [("start_kernel", "/build/linux/init/main.c:900")],
     0xFFFFFFFF812342B0: [
         ("vma_is_sealed", "/build/linux/./include/linux/mm.h:12"),
@@ -77,6 +80,16 @@ def test_lines(vmlinux: Path, before: str, after: str) -> None:
 
 def test_name_that_is_not_unique_is_left(vmlinux: Path) -> None:
     assert symbolise(" twice+0x12/0x480\n", vmlinux) == " twice+0x12/0x480\n"
+
+
+def test_root_is_found_where_only_mm_has_lines(
+    vmlinux: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PLACES, 0xFFFFFFFF81000000, [("??", "??:0")])
+    text = "RIP: 0010:move_vma+0x2b1/0x5d0\n"
+    assert "/build/linux/mm/mremap.c:1193" in symbolise(text, vmlinux)
+    monkeypatch.setattr(sys.modules[__name__], "NM", NM + MOVES)
+    assert symbolise(text, vmlinux) == "RIP: 0010:move_vma+0x2b1/0x5d0 mm/mremap.c:1193\n"
 
 
 def test_report_stays_the_same_report(vmlinux: Path) -> None:

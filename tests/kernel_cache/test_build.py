@@ -105,8 +105,15 @@ def test_what_make_is_told(tree: Path, kernels: Path, monkeypatch: pytest.Monkey
     place = kernels / cache.BUILDS / "linux-uml-kasan-kcov"
     assert f"-C {tree} O={place} ARCH=um CC=gcc" in configured
     assert f"KCONFIG_ALLCONFIG={place}/" in configured
-    assert "KCOV_INSTRUMENT_mremap.o=y CFLAGS_mremap.o=-g1" in compiled
+    assert "CFLAGS_mremap.o=-g1 KCOV_INSTRUMENT_mremap.o=y" in compiled
     assert compiled.endswith(" linux False")
+
+
+def test_stacks_get_lines_without_coverage(tree: Path, kernels: Path) -> None:
+    run(tree)
+    _, compiled = make_calls(kernels)
+    assert "CFLAGS_mremap.o=-g1" in compiled
+    assert "KCOV" not in compiled
 
 
 def test_ccache_is_used_where_it_is(tree: Path, kernels: Path, programs: Path) -> None:
