@@ -170,8 +170,8 @@ NEW_RANGE_MERGES_BOTH: Final = Change(
 )
 GATHER_BEFORE_LIMITS: Final = Change(
     "gather_before_limits",
-    "f8d112a4e657",
-    "mm/mmap: avoid zeroing vma tree in mmap_region()",
+    "224c1c702c08",
+    "mm: move may_expand_vm() check in mmap_region()",
     (6, 12),
 )
 DROPPABLE: Final = Change(
