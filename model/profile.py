@@ -162,6 +162,12 @@ MSEAL: Final = Change(
     "mseal: add mseal syscall",
     (6, 10),
 )
+PROCESS_MADVISE_OWN: Final = Change(
+    "process_madvise_own",
+    "22af8caff7d1",
+    "mm/madvise: process_madvise() drop capability check if same mm",
+    (6, 12),
+)
 NEW_RANGE_MERGES_BOTH: Final = Change(
     "new_range_merges_both",
     "cacded5e42b9",
