@@ -19,6 +19,7 @@ from fuzz.corpus import PACKAGED
 from fuzz.kinds import BACKINGS, STATES, UNMAPPABLE, Sample
 from fuzz.refusals import limits
 from fuzz.samples import CALL_SAMPLES
+from model.profile import BY_NAME, PROFILES
 
 PATH: Final = PACKAGED.parent / "docs" / "domain.md"
 
@@ -163,6 +164,22 @@ PINNED: Final = (
     ),
 )
 
+#: What is compared less on kernels without a change: its name, the cells, how exact they are there, and why.
+WITHOUT: Final = (
+    (
+        "mseal",
+        "any call at the executor's own memory",
+        "not run",
+        "nothing else keeps a program from it; what mseal(2) would refuse, the bridge refuses",
+    ),
+    (
+        "xdp_mixedmap",
+        "any call over `xdp private`",
+        "unmodelled",
+        "the page offset of the mapping is the page frame of the ring, which is the machine's business",
+    ),
+)
+
 _FILES: Final = ("file", "tmpfs", "ext4", "xfs", "btrfs", "overlay", "ramfs")
 
 
@@ -217,7 +234,15 @@ def calls() -> tuple[str, ...]:
 
 def text() -> str:
     """The whole file."""
-    parts = [_INTRODUCTION, *_compared(), *_tables(), *_reasons(), *_pinned(), *_ends()]
+    parts = [
+        _INTRODUCTION,
+        *_compared(),
+        *_tables(),
+        *_reasons(),
+        *_pinned(),
+        *_without(),
+        *_ends(),
+    ]
     return "\n".join(parts)
 
 
@@ -321,6 +346,27 @@ def _pinned() -> Iterator[str]:
     yield ""
     yield from _table([["undefined", "made definite by"], *([what, how] for what, how in PINNED)])
     yield ""
+
+
+def _without() -> Iterator[str]:
+    yield "## Kernels that lack a change"
+    yield ""
+    yield (
+        "The tables hold for every kernel of [changes.md](changes.md), but for these cells of kernels without a change;"
+        " the releases are as published."
+    )
+    yield ""
+    rows = [
+        [f"[{name}](changes.md#{name})", ", ".join(_lacking(name)), cells, verdict, why]
+        for name, cells, verdict, why in WITHOUT
+    ]
+    yield from _table([["change", "lacking in", "cells", "are", "because"], *rows])
+    yield ""
+
+
+def _lacking(name: str) -> list[str]:
+    """The releases without a change."""
+    return [p.name for p in PROFILES.values() if BY_NAME[name] not in p.changes]
 
 
 def _ends() -> Iterator[str]:

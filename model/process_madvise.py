@@ -1,6 +1,6 @@
 """process_madvise(2) of the process itself (mm/madvise.c)."""
 
-from errno import EFAULT, EINVAL, ETIME
+from errno import EFAULT, EINVAL, EPERM, ETIME
 from typing import Final
 
 from abi.calls import Madvise, ProcessMadvise, signed32
@@ -10,6 +10,7 @@ from model.madvise import is_known, madvise
 from model.profile import (
     PROCESS_MADVISE_ADVICE_FIRST,
     PROCESS_MADVISE_CUT_FIRST,
+    PROCESS_MADVISE_OWN,
     PROCESS_MADVISE_SELF,
 )
 from model.space import AddressSpace
@@ -24,7 +25,7 @@ def process_madvise(space: AddressSpace, call: ProcessMadvise) -> int:
     """process_madvise(2) with one range; the bytes advised, unrounded. Of a range that fails nothing is counted.
 
     Raises:
-        SyscallError: EINVAL, EFAULT, or with the errno of madvise(2).
+        SyscallError: EINVAL, EFAULT, EPERM, or with the errno of madvise(2).
     """
     if call.pm_flags & 0xFFFFFFFF:
         raise SyscallError(EINVAL)  # process_madvise(2): flags is not 0
@@ -41,6 +42,10 @@ def process_madvise(space: AddressSpace, call: ProcessMadvise) -> int:
             raise SyscallError(EINVAL)  # mm/madvise.c: process_madvise_behavior_valid(): not a hint
     elif PROCESS_MADVISE_ADVICE_FIRST in space.changes and not is_known(space, advice):
         raise SyscallError(EINVAL)  # process_madvise(2): an advice this kernel does not know
+    may = "SYS_NICE" in space.environment.capabilities
+    if PROCESS_MADVISE_OWN not in space.changes and not may:
+        # mm/madvise.c: process_madvise(): needs CAP_SYS_NICE, once for the process itself too
+        raise SyscallError(EPERM)
     if not length:
         return 0
     try:

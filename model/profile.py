@@ -162,6 +162,12 @@ MSEAL: Final = Change(
     "mseal: add mseal syscall",
     (6, 10),
 )
+PROCESS_MADVISE_OWN: Final = Change(
+    "process_madvise_own",
+    "22af8caff7d1",
+    "mm/madvise: process_madvise() drop capability check if same mm",
+    (6, 12),
+)
 NEW_RANGE_MERGES_BOTH: Final = Change(
     "new_range_merges_both",
     "cacded5e42b9",
@@ -170,8 +176,8 @@ NEW_RANGE_MERGES_BOTH: Final = Change(
 )
 GATHER_BEFORE_LIMITS: Final = Change(
     "gather_before_limits",
-    "f8d112a4e657",
-    "mm/mmap: avoid zeroing vma tree in mmap_region()",
+    "224c1c702c08",
+    "mm: move may_expand_vm() check in mmap_region()",
     (6, 12),
 )
 DROPPABLE: Final = Change(

@@ -21,6 +21,7 @@ from fuzz.triage import explanation, load_known, signature
 from fuzz.worker import initial_layout
 from model.errors import Unmodelled
 from model.observe import is_opaque
+from model.profile import PROFILES
 from model.run import Model
 from tests.kernels import executor
 
@@ -61,6 +62,16 @@ def test_every_rule_covers_a_cell_and_speaks_of_what_is_compared() -> None:
     assert [rule for rule in RULES if rule not in used] == []
     assert all(set(rule.aspects) <= set(EVERYTHING) for rule in RULES)
     assert all(rule.verdict is not Verdict.EXACT and rule.reason for rule in RULES)
+
+
+def test_a_private_ring_is_unmodelled_without_its_change(machine: Environment) -> None:
+    kind = next(each for each in KINDS if each.kind == "xdp private")
+    if lacks(machine, kind):
+        pytest.skip(f"the reference machine has no {', '.join(lacks(machine, kind))}")
+    calls = made(kind, machine.geometry)
+    with pytest.raises(Unmodelled, match="ring"):
+        Model(machine, PROFILES["6.1"]).run(calls)
+    Model(machine, PROFILES["6.12"]).run(calls)
 
 
 @pytest.mark.parametrize("kind", [*BACKINGS, *STATES], ids=lambda kind: kind.kind)
