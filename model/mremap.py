@@ -274,7 +274,8 @@ def _remap_to(
         do_munmap(space, new_addr, new_len)
     reported = len(space.events)
     vma = space.lookup(addr)
-    if vma is None:
+    shrinks_first = old_len > new_len and PARAMS_BEFORE_LOOKUP not in space.changes
+    if vma is None and not shrinks_first:
         # mm/mremap.c: mremap_to(): the target's unmapping took the source
         raise SyscallError(EFAULT)
     delta, told = abs(new_len - old_len), old_len
@@ -286,7 +287,9 @@ def _remap_to(
         if SHRINK_MOVE_CHARGES_SHRUNK not in space.changes:
             delta = 0
         vma = space.lookup(addr)
-        assert vma is not None
+    if vma is None:
+        # mm/mremap.c: vma_to_resize(): the target's unmapping took the source
+        raise SyscallError(EFAULT)
     if VALIDATE_BEFORE_UNMAP not in space.changes:
         _check_vma(space, vma, addr, old_len, new_len, flags)
     if flags & MREMAP_DONTUNMAP and not space.may_expand(vma.flags, old_len >> PAGE_SHIFT):
