@@ -381,7 +381,7 @@ class Uml:
             # Where it would leave a directory when it is killed; it does without.
             "uml_dir=/dev/null/",
             # From 6.16 on, processes that are not traced, at about twice the speed.
-            "seccomp=off",
+            "seccomp=auto",
             *_COMMON,
         ]  # fmt: skip
 

@@ -277,9 +277,8 @@ def _remap_to(
         do_munmap(space, new_addr, new_len)
     reported = len(space.events)
     vma = space.lookup(addr)
-    if vma is None:
-        if old_len > new_len and LOOKUP_BEFORE_SHRINK not in space.changes:
-            do_munmap(space, addr + new_len, old_len - new_len)
+    shrinks_first = old_len > new_len and LOOKUP_BEFORE_SHRINK not in space.changes
+    if vma is None and not shrinks_first:
         # mm/mremap.c: mremap_to(): the target's unmapping took the source
         raise SyscallError(EFAULT)
     delta, told = abs(new_len - old_len), old_len
@@ -291,7 +290,9 @@ def _remap_to(
         if SHRINK_MOVE_CHARGES_SHRUNK not in space.changes:
             delta = 0
         vma = space.lookup(addr)
-        assert vma is not None
+    if vma is None:
+        # mm/mremap.c: vma_to_resize(): the target's unmapping took the source
+        raise SyscallError(EFAULT)
     if VALIDATE_BEFORE_UNMAP not in space.changes:
         _check_vma(space, vma, addr, old_len, new_len, flags)
     if flags & MREMAP_DONTUNMAP and not space.may_expand(vma.flags, old_len >> PAGE_SHIFT):

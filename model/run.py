@@ -38,7 +38,7 @@ from abi.calls import (
     UffdUnregister,
     UffdWriteprotect,
 )
-from abi.consts import PAGE_SHIFT
+from abi.consts import MAP_POPULATE, PAGE_SHIFT
 from abi.environment import Environment, InitialVma, Object
 from abi.trace import (
     COUNT,
@@ -203,7 +203,7 @@ class Run:
             value = -error.errno
         space.clock += 1
         if space.left_behind:
-            check_left_behind(space, moves=isinstance(call, Mremap))
+            check_left_behind(space, makes_tables=_makes_tables(call))
         note_tables(space)
         layout = space.layout()
         place = len(parts)
@@ -256,6 +256,13 @@ class Run:
             pages, contents = pages_section(space), b""
         header = STEP.pack(value, count, sections, space.total_vm, data_and_stack(space))
         return b"".join([*parts[:place], header, *body, pages, *parts[tail:], contents])
+
+
+def _makes_tables(call: Call) -> bool:
+    """It moves or populates memory."""
+    if isinstance(call, Mmap):
+        return bool(call.flags & MAP_POPULATE)
+    return isinstance(call, (Mremap, RemapFilePages))
 
 
 def _initial_space(environment: Environment, profile: Profile) -> AddressSpace:

@@ -21,6 +21,14 @@ LEAVES = {
         MAP(512, 2, 3) + "touch(W+512, 2, write); ",
         "mmap(W+512, 3p, PROT_READ, MAP_PRIVATE|MAP_FIXED|MAP_POPULATE, memfd, 63p)",
     ),
+    "populating makes a table even where no page comes": (
+        MAP(512, 1, 3) + "touch(W+512, 1, write); ",
+        "mmap(W+512, 1p, PROT_READ, MAP_SHARED|MAP_FIXED|MAP_POPULATE, memfd, 64p)",
+    ),
+    "so does remap_file_pages": (
+        "mmap(W+512, 1p, 3, MAP_SHARED|MAP_FIXED, memfd, 0); touch(W+512, 1, write); ",
+        "remap_file_pages(W+512, 1p, 0, 64, 0)",
+    ),
     "which pages of a disk's file were there is not known": (
         "mmap(W+512, 1p, PROT_READ, MAP_SHARED|MAP_FIXED, ext4, 0); touch(W+512, 1, read); "
         + MAP(8, 1, 3), MOVE(8, 1, 1, 512),

@@ -398,3 +398,9 @@ def test_copies_of_locked_memory_cut_it_or_not() -> None:
     play("LLLL", end, "W+6", "LLww..LL", profile=PROFILES["7.3"])
     start = f"mremap(W+0, 2p, 2p, {COPY}, W+6)"
     play("LLLL", start, "W+6", "wwLL..LL", profile=PROFILES["7.3"])
+
+
+def test_an_old_length_that_wraps_lets_the_target_take_the_source() -> None:
+    call = f"mremap(W+0, 0xfffffffffffff000, 1p, {MOVE}, W+0)"
+    play("w", call, "EFAULT", ".")
+    play("w", call, "EINVAL", ".", profile=PROFILES["6.12"])
