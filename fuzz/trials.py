@@ -20,6 +20,8 @@ from model.errors import Unmodelled
 CONFIRMATIONS: Final = 3
 #: Seconds without a new line after which a report without an end is taken for whole, and between looks.
 PATIENCE: Final = 1.0
+#: Seconds that a console is behind, where the kernel is as fast as the running one: threads of the kernel print.
+LAG = 1.0
 _TICK: Final = 0.02
 
 
@@ -102,11 +104,12 @@ class Trials:
         try:
             executor.printed()
             console = Console()
-            for ran in series:
+            for left, ran in zip(range(len(series) - 1, -1, -1), series, strict=True):
                 (observed,) = executor.run([ran.program], full=ran.full)
                 dead = observed.loss is not None and observed.loss.kind == "crash"
                 said = observed.loss.console if dead and observed.loss else ""
-                yield _whole(console, executor, said.encode()), dead
+                lag = 0.0 if left or dead else LAG * self.slow
+                yield _whole(console, executor, said.encode(), lag), dead
         finally:
             executor.close()
 
@@ -121,14 +124,17 @@ def _drift(was: Environment, now: Environment) -> str:
     return "; ".join(changed)
 
 
-def _whole(console: Console, executor: Executor, data: bytes) -> list[Crash]:
-    """The reports in what was printed; those that are not at their end are waited for."""
+def _whole(console: Console, executor: Executor, data: bytes, lag: float) -> list[Crash]:
+    """The reports in what was printed; those that are not at their end are waited for, and so long for a first one."""
     found = console.feed(data + executor.printed())
-    heard = time.monotonic()
-    while console.unfinished and time.monotonic() - heard < PATIENCE:
+    begun = heard = time.monotonic()
+    while True:
+        now = time.monotonic()
+        waits = now - heard < PATIENCE if console.unfinished else not found and now - begun < lag
+        if not waits:
+            return found + console.flush()
         time.sleep(_TICK)
         more = executor.printed()
         if more:
             heard = time.monotonic()
         found += console.feed(more)
-    return found + console.flush()

@@ -11,6 +11,7 @@ import pytest
 from abi.calls import Call, Madvise, Mmap, Mprotect, Mremap, Munmap
 from abi.consts import FD_NAMES, MAP_FIXED, MREMAP_FIXED, PAGE
 from abi.environment import Geometry, Object
+from fuzz import trials
 
 EINVAL, EFAULT, ENOMEM = 22, 14, 12
 TASK_SIZE = 0x7FFF_FFFF_F000
@@ -82,6 +83,12 @@ class StandIn:
             self._clear(call.addr, call.old_len)
             return self._map(call.new_addr, call.new_len, fixed=True)
         return call.addr
+
+
+@pytest.fixture(autouse=True)
+def _no_lag(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Consoles that are played here are not behind."""
+    monkeypatch.setattr(trials, "LAG", 0.0)
 
 
 GEOMETRY = Geometry()

@@ -21,7 +21,7 @@ from abi.consts import (
 )
 from abi.program import parse, parse_all
 from abi.trace import STEP
-from fuzz import symbols
+from fuzz import symbols, trials
 from fuzz.inflight import leftovers, read
 from fuzz.produce import Producer
 from fuzz.triage import Known
@@ -526,3 +526,28 @@ def test_a_lost_kernel_does_not_hold_up_the_others(tmp_path: Path) -> None:
     (tmp_path / "alone").mkdir()
     with pytest.raises(BridgeError, match="does not boot"):
         set_up(tmp_path / "alone", Gone(NEW)).feed((MAP,))
+
+
+def test_a_console_that_is_behind_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a trial's kernel prints comes after its answer, and in pieces."""
+    monkeypatch.setattr(trials, "LAG", 5.0)
+
+    class Behind(FakeExecutor):
+        asked = 0
+
+        def printed(self) -> bytes:
+            self.asked += bool(self.console)
+            said, self.console = (
+                self.console[: 60 * (self.asked > 3)],
+                self.console[60 * (self.asked > 3) :],
+            )
+            return said
+
+    bench = set_up(
+        tmp_path, FakeExecutor(NEW, says=warn), start=lambda: Behind(NEW, says=warn), batch=1
+    )
+    bench.feed((MAP, UNMAP))
+    (finding,) = bench.told.of("finding")
+    assert "it came again alone" in (Path(finding["path"]) / "report.txt").read_text()
