@@ -18,6 +18,7 @@ class FakeGuest:
     """A guest that boots unless its accelerator is `broken`."""
 
     broken: frozenset[str] = frozenset()
+    reader = "auto"
     made: list["FakeGuest"]
 
     def __init__(self, launcher: Any, modules: Any, boot: float, attempts: int = 3) -> None:

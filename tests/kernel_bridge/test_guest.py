@@ -1,6 +1,7 @@
 """Guests without a kernel: the agent as a process of this machine, started, lost and started again as a guest is."""
 
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -76,7 +77,7 @@ def test_one_that_says_nothing_is_given_up(boots: str) -> None:
     shell = Shell(["exec sleep 60"])
     with pytest.raises(BridgeError, match=r"the guest does not boot \(no word from it in 0\.2 s\)"):
         Guest(shell, boot_seconds=0.2, attempts=1)
-    assert shell.started[0].process.returncode == -9
+    assert shell.started[0].process.returncode == -signal.SIGTERM
 
 
 def test_one_that_fails_once_is_tried_again(boots: str) -> None:
