@@ -20,7 +20,7 @@
 #define UFFD_FEATURE_WP_UNPOPULATED (1 << 13)
 #endif
 #define UFFD2_FEATURES (UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE | \
-			UFFD_FEATURE_EVENT_UNMAP | UFFD_FEATURE_WP_UNPOPULATED)
+			UFFD_FEATURE_EVENT_UNMAP)
 #define STACK_LIMIT (8ULL << 20)
 
 extern const char image_end[];
@@ -168,6 +168,20 @@ static s64 open_uffd(u64 target, u64 features)
 	return err < 0 ? err : 0;
 }
 
+/* What uffd2 is to do: where the kernel knows write protection, it is there for absent pages too. */
+static u64 uffd2_features(void)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	s64 fd = sys(userfaultfd, UFFD_USER_MODE_ONLY | O_NONBLOCK);
+
+	if (fd >= 0) {
+		sys(ioctl, fd, UFFDIO_API, &api);
+		sys(close, fd);
+	}
+	return UFFD2_FEATURES |
+	       (api.features & UFFD_FEATURE_PAGEFAULT_FLAG_WP ? UFFD_FEATURE_WP_UNPOPULATED : 0);
+}
+
 static void open_descriptors(void)
 {
 	for (u64 fd = ABI_FD_MAPS; fd <= ABI_LAST_OBJECT_FD; fd++)
@@ -178,12 +192,14 @@ static void open_descriptors(void)
 
 	if (err)
 		fail(START_PROC, err);
+	u64 features = uffd2_features();
+
 	CTL(UFFD0) = -open_uffd(ABI_FD_OF_UFFD0, 0);
 	CTL(UFFD1) = -open_uffd(ABI_FD_OF_UFFD1, 0);
-	CTL(UFFD2) = -open_uffd(ABI_FD_OF_UFFD2, UFFD2_FEATURES | UFFD_FEATURE_EVENT_FORK);
+	CTL(UFFD2) = -open_uffd(ABI_FD_OF_UFFD2, features | UFFD_FEATURE_EVENT_FORK);
 	CTL(UFFD2_FORKS) = !CTL(UFFD2);
 	if (CTL(UFFD2))
-		CTL(UFFD2) = -open_uffd(ABI_FD_OF_UFFD2, UFFD2_FEATURES);
+		CTL(UFFD2) = -open_uffd(ABI_FD_OF_UFFD2, features);
 }
 
 /*
