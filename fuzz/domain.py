@@ -126,6 +126,8 @@ ENDS: Final = {
     " offset; kernels before 6.4",
     "vm.overcommit_memory is 2: the commit limit belongs to the whole machine": "others promise memory at any time;"
     " such a machine is refused",
+    "advice on buffers that the kernel may try to split for ever": "kernels built without transparent huge pages, 6.12"
+    " for one, never come back from MADV_PAGEOUT of an io_uring",
     "addresses at which the kernel that User-Mode-Linux runs on has memory": "what lies there belongs to how it runs"
     " processes; a write can end them",
     "pages that User-Mode-Linux leaves behind": "where one call frees a page table and makes another, what the first"

@@ -55,6 +55,7 @@ from model.flags import (
     VM_MAYSHARE,
     VM_MAYWRITE,
     VM_MERGEABLE,
+    VM_MIXEDMAP,
     VM_NOHUGEPAGE,
     VM_PFNMAP,
     VM_RAND_READ,
@@ -373,6 +374,7 @@ def _willneed(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
 
 def _cold(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     """Pages count as unused (mm/madvise.c: madvise_cold_or_pageout_pte_range())."""
+    _check_splitting(space, vma)
     space.aged = True
 
 
@@ -381,6 +383,7 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     was never written to; an anonymous page whose contents may go is gone, another stays for want of swap
     (mm/madvise.c: madvise_cold_or_pageout_pte_range(); mm/vmscan.c: shrink_folio_list();
     mm/rmap.c: try_to_unmap_one())."""
+    _check_splitting(space, vma)
     space.aged = True
     if vma.file is None or vma.anonymous:
         _reclaim_anonymous(space, vma, start, end)
@@ -408,6 +411,13 @@ def _pageout(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
                 _check_swap(space)
             else:
                 inode.cached.discard(page + delta)
+
+
+def _check_splitting(space: AddressSpace, vma: Vma) -> None:
+    """A buffer of a driver may be one piece that cannot be split. Kernels without transparent huge pages took it for
+    split all the same, and began with it again for ever (include/linux/huge_mm.h: split_folio())."""
+    if vma.flags & VM_MIXEDMAP and "THP" not in space.environment.config:
+        raise Unmodelled("advice on buffers that the kernel may try to split for ever")
 
 
 def _reclaim_anonymous(space: AddressSpace, vma: Vma, start: int, end: int) -> None:

@@ -278,3 +278,13 @@ def test_device_memory_is_forked_and_populated_never() -> None:
     drawing.vma(0).flags |= flags.VM_IO
     assert drawing.do("madvise(W+0, 1p, MADV_DOFORK)") == ["EINVAL"]
     assert drawing.do("madvise(W+0, 1p, MADV_POPULATE_READ)") == ["EINVAL"]
+
+
+@pytest.mark.parametrize("advice", ["MADV_COLD", "MADV_PAGEOUT"])
+def test_without_huge_pages_splitting_a_drivers_buffer_may_never_end(advice: str) -> None:
+    without = replace(ENVIRONMENT, config=ENVIRONMENT.config - {"THP"})
+    drawing = Drawing("kkkk", without)
+    with pytest.raises(Unmodelled):
+        drawing.do(f"madvise(W+0, 4p, {advice})")
+    assert Drawing("ww", without).do(f"madvise(W+0, 2p, {advice})") == ["0"]
+    assert Drawing("kkkk").do(f"madvise(W+0, 4p, {advice})") == ["0"]
