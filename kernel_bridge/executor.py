@@ -18,7 +18,7 @@ from abi import wire
 from abi.calls import NAMES, Call, Program
 from abi.environment import Environment, Geometry
 from abi.trace import RECORD, unpack
-from kernel_bridge import policy
+from kernel_bridge import hugepages, policy
 from kernel_bridge.build import writable_directory
 from kernel_bridge.environment import capabilities, read_environment
 from kernel_bridge.local import Local
@@ -461,7 +461,8 @@ class KernelExecutor:
         self._send(batch)
 
     def _renew(self) -> None:
-        """The machine is new: so is all that was made on it."""
+        """The machine is new: so is all that was made on it, the pool of huge pages too."""
+        hugepages.share(self.machine)
         fresh = self._hold()
         self._held.memory, self._held.objects = fresh.memory, fresh.objects
 
