@@ -91,8 +91,8 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "thp-beyond-its-mapping",
-            "if not vma.start <= block <= vma.end - PMD_SIZE:",
-            "if not vma.start <= block:",
+            "return vma.start <= block <= vma.end - PMD_SIZE",
+            "return vma.start <= block",
             "a huge page lies within its mapping",
         ),
     ),
@@ -1157,8 +1157,8 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "missing-stays-unfaulted",
-            "    if private_write:\n        prepare_anon_vma(space, vma)\n    if vma",
-            "    if private_write and not vma.uffd:\n        prepare_anon_vma(space, vma)\n    if vma",
+            "    if private_write:\n        prepare_anon_vma(space, vma)\n        space",
+            "    if private_write and not vma.uffd:\n        prepare_anon_vma(space, vma)\n        space",
             "a write under userfaultfd makes the VMA faulted although it is SIGBUS",
         ),
         (
@@ -1278,14 +1278,14 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "unregister-keeps-other-modes",
-            "vma.flags & ~VM_UFFD, 0)",
-            "vma.flags & ~VM_UFFD_MISSING, 0)",
+            "vma.flags & ~VM_UFFD, 0,",
+            "vma.flags & ~VM_UFFD_MISSING, 0,",
             "unregistering ends every mode",
         ),
         (
             "writeprotect-no-markers",
-            "if not vma.anonymous or unpopulated:",
-            "if unpopulated:",
+            "marks = not vma.anonymous or unpopulated",
+            "marks = unpopulated",
             "pages of a file that are not there are write-protected too",
         ),
         (
@@ -1705,8 +1705,8 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "lock-of-missing-pages-succeeds",
-            "if length and not populate_locked(space, start, start + length):",
-            "if length and not populate_locked(space, start, start + length) and not length:",
+            "if not populated:",
+            "if not populated and not length:",
             "a page that cannot be faulted in makes mlock() ENOMEM",
         ),
         (
