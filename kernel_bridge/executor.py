@@ -480,13 +480,8 @@ class KernelExecutor:
         self._send(batch)
 
     def _renew(self) -> None:
-<<<<<<< HEAD
         """The machine is new: so is all that was made on it."""
         self._touched = False
-=======
-        """The machine is new: so is all that was made on it, the pool of huge pages too."""
-        hugepages.share(self.machine)
->>>>>>> uml
         fresh = self._hold()
         self._held.memory, self._held.objects = fresh.memory, fresh.objects
         hugepages.share(self.machine)  # as the environment has it
