@@ -191,7 +191,9 @@ def _fault_present(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> 
         if vma.file:
             vma.file.inode.dirty.add(vma.pgoff + page - (vma.start >> PAGE_SHIFT))
         return TOUCH_OK
+    space.allocate()
     prepare_anon_vma(space, vma)
+    space.allocate()
     if kind == PTE_FILE:
         _copy(space, vma, page)
     elif held & PTE_ZERO:
