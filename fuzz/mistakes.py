@@ -1109,8 +1109,8 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
         ),
         (
             "write-over-read-stays-unfaulted",
-            "    prepare_anon_vma(space, vma)\n    if kind == PTE_FILE:",
-            "    if kind == PTE_FILE:",
+            "    prepare_anon_vma(space, vma)\n    space.allocate()\n    if kind == PTE_FILE:",
+            "    space.allocate()\n    if kind == PTE_FILE:",
             "a write to a page that was only read makes the VMA faulted",
         ),
         (
