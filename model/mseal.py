@@ -37,6 +37,7 @@ def mseal(space: AddressSpace, call: Mseal) -> int:
         stop = min(vma.end, end)
         if not vma.flags & VM_SEALED:
             if stale:
+                vma = space.cut_out(vma, vma.start, stop)
                 vma.flags |= VM_SEALED
             else:
                 vma = space.modify(vma, start, stop, vma.flags | VM_SEALED, vma.uffd)
