@@ -24,6 +24,9 @@ PATIENCE: Final = 1.0
 LAG = 1.0
 _TICK: Final = 0.02
 
+#: Fields of an environment on which no prediction hangs so closely: reasons, and memory that a kernel frees late.
+_VOLATILE: Final = frozenset(("missing", "memory_pages"))
+
 
 @dataclass(frozen=True, slots=True)
 class Ran:
@@ -119,7 +122,7 @@ def _drift(was: Environment, now: Environment) -> str:
     changed = [
         f"{field.name} from {getattr(was, field.name)} to {getattr(now, field.name)}"
         for field in fields(Environment)
-        if field.name != "missing" and getattr(was, field.name) != getattr(now, field.name)
+        if field.name not in _VOLATILE and getattr(was, field.name) != getattr(now, field.name)
     ]
     return "; ".join(changed)
 

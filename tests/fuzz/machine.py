@@ -62,12 +62,13 @@ class Seen:
 @dataclass
 class FakeExecutor:
     """Answers as the model of a profile does; `spoil` may change an answer, `lose` say that it was lost, `says` what
-    its kernel prints while a program runs."""
+    its kernel prints while a program runs, `reach` how many blocks of it were new."""
 
     profile: Profile = NEW
     spoil: Callable[[Program, bytes], bytes] = lambda program, data: data
     lose: Callable[[Program], FakeLoss | None] = lambda program: None
     says: Callable[[Program], bytes] = lambda program: b""
+    reach: Callable[[Program], int] = lambda program: 0
     environment: Environment = ENVIRONMENT
     restarts: int = 0
     batches: list[Sequence[Program]] = field(default_factory=list)
@@ -89,7 +90,7 @@ class FakeExecutor:
         seen = []
         for index, program in enumerate(self.batches[-1]):
             data = self.spoil(program, model.run(program, full=index in self.full))
-            seen.append(Seen(data, self.lose(program)))
+            seen.append(Seen(data, self.lose(program), self.reach(program)))
             self.console += self.says(program)
         return seen
 

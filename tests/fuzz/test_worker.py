@@ -3,7 +3,7 @@
 import errno
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,39 @@ def test_what_does_not_come_back_is_unstable(tmp_path: Path) -> None:
     assert bench.told.of("stats")[-1]["unstable"] == 1
     (report,) = (tmp_path / "unstable").glob("*/report.txt")
     assert "unstable" in report.read_text()
+
+
+def test_a_machine_that_changed_confirms_nothing_and_says_so_once(tmp_path: Path) -> None:
+    changed = replace(ENVIRONMENT, huge_pages=16)
+    bench = set_up(
+        tmp_path, FakeExecutor(OLD), start=lambda: FakeExecutor(OLD, environment=changed)
+    )
+    bench.feed((MAP, APART, MOVE), (MAP, APART, MOVE))
+    assert bench.told.of("finding") == []
+    assert bench.told.of("stats")[-1]["unstable"] == 2
+    (note,) = bench.told.of("note")
+    assert "huge_pages from 0 to 16" in note["text"]
+
+
+def test_memory_that_a_kernel_frees_late_is_no_change(tmp_path: Path) -> None:
+    later = replace(ENVIRONMENT, memory_pages=ENVIRONMENT.memory_pages + 1)
+    bench = set_up(tmp_path, FakeExecutor(OLD), start=lambda: FakeExecutor(OLD, environment=later))
+    bench.feed((MAP, APART, MOVE))
+    assert len(bench.told.of("finding")) == 1
+
+
+def test_programs_that_reach_new_blocks_of_the_kernel_are_kept(tmp_path: Path) -> None:
+    executor = FakeExecutor(reach=lambda program: 7 if UNMAP in program else 0)
+    bench = set_up(tmp_path, executor)
+    for name in (tmp_path / "corpus").iterdir():
+        name.unlink()
+    bench.feed((MAP, APART), (MAP, UNMAP))
+    assert bench.told.of("stats")[-1]["blocks"] == 7
+    kept = [
+        parse(path.read_text(), ENVIRONMENT.geometry) for path in (tmp_path / "corpus").iterdir()
+    ]
+    assert (MAP, UNMAP) in kept
+    assert bench.producer.edit(b"", 4096, None)
 
 
 def test_unstable_divergence_is_not_tried_for_ever(tmp_path: Path) -> None:
