@@ -137,6 +137,8 @@ def _thp_area(space: AddressSpace, addr: int, length: int, pgoff: int, flags: in
 def _huge_area(space: AddressSpace, hint: int, length: int, flags: int, size: int) -> int:
     """Aligned to huge pages; so is the hint (fs/hugetlbfs/inode.c: hugetlb_get_unmapped_area())."""
     if HUGETLB_AREA not in space.changes:  # arch/x86/mm/hugetlbpage.c
+        if 0 < hint < size and _is_free(space, 0, length):
+            return 0  # rounded down, and no lowest address is looked at
         return _search(space, hint & -size, length, flags & ~(MAP_32BIT | MAP_ABOVE4G), size - PAGE)
     return _search(space, hint + size - 1 & WORD & -size, length, flags, size - PAGE)
 
