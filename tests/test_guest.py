@@ -72,10 +72,10 @@ def seeds(pattern: str) -> list[tuple[str, corpus.Path]]:
 
 def test_multi_vma_moves_agree(guest: KernelExecutor) -> None:
     probed = examine(guest)
-    if is_uml(guest):
-        assert set(probed.undecided.values()) <= {"its witness does the same either way here"}
-    else:
-        assert not probed.undecided
+    assert set(probed.undecided.values()) <= {"its witness does the same either way here"}
+    if not is_uml(guest):
+        # They need CONFIG_ANON_VMA_NAME, and an ordinary user.
+        assert probed.undecided.keys() <= {"shared_memory_names", "process_madvise_own"}
     model = Model(guest.environment, probed.profile)
     geometry = guest.environment.geometry
     programs = [
