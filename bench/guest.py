@@ -43,10 +43,11 @@ def main() -> None:
         print("no guest was measured: `vmadiff kernels fetch 7.3.4` gets one")
     for name in names:
         with Target(name) as target, target.start(user=False) as executor:
+            where = target.describe()
             bare, served = _measure(executor, _programs(executor), target.batch, options.seconds)
         ratio = statistics.median(served) / statistics.median(bare)
         print(
-            f"{name} ({target.describe()}), sequences of {CALLS} calls per second:"
+            f"{name} ({where}), sequences of {CALLS} calls per second:"
             f" by itself {statistics.median(bare):,.0f}, served {statistics.median(served):,.0f},"
             f" ratio {ratio:.2f} (to reach: {TO_REACH})",
             flush=True,
