@@ -53,13 +53,13 @@ from model.space import (
     PTE_WP,
     PTE_WRITABLE,
     PTE_ZERO,
+    PTES_PER_TABLE,
     AddressSpace,
 )
 from model.vma import Vma
 
 #: Pages that one read fault of a file maps around itself (mm/memory.c: fault_around_bytes).
 FAULT_AROUND: Final = 16
-_PTES_PER_TABLE: Final = 512
 _WORD_BYTES: Final = 8
 _MAX_INDEX: Final = (1 << 63) - 1 >> PAGE_SHIFT
 
@@ -268,7 +268,7 @@ def _fault_around(space: AddressSpace, vma: Vma, page: int) -> None:
     inode, ptes = vma.file.inode, space.ptes
     start, end = vma.start >> PAGE_SHIFT, vma.end >> PAGE_SHIFT
     low = max(page - page % FAULT_AROUND, start)
-    high = min(low + FAULT_AROUND, page - page % _PTES_PER_TABLE + _PTES_PER_TABLE, end)
+    high = min(low + FAULT_AROUND, page - page % PTES_PER_TABLE + PTES_PER_TABLE, end)
     for near in range(low, high):
         index = vma.pgoff + near - start
         if index in inode.cached and near not in ptes:

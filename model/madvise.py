@@ -36,7 +36,6 @@ from abi.consts import (
     MADV_WIPEONFORK,
     PAGE,
     PAGE_SHIFT,
-    PMD_SIZE,
     UFFD_EVENT_REMOVE,
     WORD,
 )
@@ -336,15 +335,14 @@ def _allocate_for_guards(space: AddressSpace, vma: Vma, start: int, end: int) ->
     Raises:
         SyscallError: as `AddressSpace.allocate`. There are markers as far as there were page tables.
     """
-    at = start
-    while space.failing and at < end:
-        if space.fails():
-            if any(space.ptes[page] & PTE_KIND != PTE_GUARD for page in space.pages_of(start, at)):
-                space.zap(vma, start, end)
-            pages = range(start >> PAGE_SHIFT, at >> PAGE_SHIFT)
-            space.ptes.update(dict.fromkeys(pages, PTE_GUARD))
-            raise SyscallError(ENOMEM)  # madvise(2): no memory for a page table
-        at = at + PMD_SIZE & -PMD_SIZE
+    at = space.allocate_tables(start, end)
+    if at == end:
+        return
+    if any(space.ptes[page] & PTE_KIND != PTE_GUARD for page in space.pages_of(start, at)):
+        space.zap(vma, start, end)
+    pages = range(start >> PAGE_SHIFT, at >> PAGE_SHIFT)
+    space.ptes.update(dict.fromkeys(pages, PTE_GUARD))
+    raise SyscallError(ENOMEM)  # madvise(2): no memory for a page table
 
 
 def _guard_remove(space: AddressSpace, vma: Vma, start: int, end: int) -> None:

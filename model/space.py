@@ -350,6 +350,16 @@ class AddressSpace:
         if self.fails():
             raise SyscallError(errno)  # fail: an allocation that was made to fail
 
+    def allocate_tables(self, start: int, end: int) -> int:
+        """The kernel makes page tables for [start, end), one after the other: where the first one is missing, `end` if
+        none is."""
+        at = start
+        while self.failing and at < end:
+            if self.fails():
+                return at
+            at = at + PMD_SIZE & -PMD_SIZE
+        return end
+
     def may_split(self) -> None:
         """A split may add a mapping.
 
@@ -585,22 +595,11 @@ class AddressSpace:
         below.record = None
         return True
 
-    def modify(
-        self,
-        vma: Vma,
-        start: int,
-        end: int,
-        flags: int,
-        uffd: int,
-        *,
-        pgoff: int | None = None,
-        or_not: bool = False,
-    ) -> Vma:
+    def modify(self, vma: Vma, start: int, end: int, flags: int, uffd: int) -> Vma:
         """Give [start, end) of `vma` other flags or another userfaultfd: merge it with neighbours that then equal it,
         else cut it out (mm/vma.c: vma_modify(), vma_merge_existing_range()).
 
-        The VMA returned covers at least the range and has the new attributes. `pgoff`: what is taken for the page
-        offset of the range, where that is not its own; or_not: without the memory that a merge takes, there is none.
+        The VMA returned covers at least the range and has the new attributes.
 
         Raises:
             SyscallError: ENOMEM at the mapping limit; a first cut stays. As `allocate`.
@@ -608,7 +607,7 @@ class AddressSpace:
         like = vma.copy()
         like.flags = flags
         like.uffd = uffd
-        return self.become(vma, start, end, like, pgoff=pgoff, or_not=or_not)
+        return self.become(vma, start, end, like)
 
     def become(
         self,
@@ -620,7 +619,9 @@ class AddressSpace:
         pgoff: int | None = None,
         or_not: bool = False,
     ) -> Vma:
-        """Give [start, end) of `vma` the flags, the userfaultfd, the policy and the label of `like`; as `modify`."""
+        """Give [start, end) of `vma` the flags, the userfaultfd, the policy and the label of `like`; as `modify`.
+        `pgoff`: what is taken for the page offset of the range, where that is not its own; or_not: without the memory
+        that a merge takes, there is none."""
         refuse_filler(vma)
         like.pgoff = vma.page_offset(start) if pgoff is None else pgoff
         merged = self._merge_existing(vma, start, end, like, or_not)

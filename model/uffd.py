@@ -191,7 +191,9 @@ def _modify(
     """Register a VMA's part anew. One that begins inside it was once taken to have the page offset of the VMA, which
     seldom fits the VMA above (mm/userfaultfd.c: userfaultfd_register_range(), userfaultfd_clear_vma())."""
     pgoff = None if UFFD_PARTS_MERGE in space.changes else vma.pgoff
-    return space.modify(vma, start, end, flags, fd, pgoff=pgoff, or_not=or_not)
+    like = vma.copy()
+    like.flags, like.uffd = flags, fd
+    return space.become(vma, start, end, like, pgoff=pgoff, or_not=or_not)
 
 
 def _protect(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
@@ -204,11 +206,8 @@ def _protect(space: AddressSpace, vma: Vma, start: int, end: int) -> None:
     space.write_protected = True
     unpopulated = vma.uffd == EVENT_UFFD and UFFD_WP_UNPOPULATED in space.changes
     marks = not vma.anonymous or unpopulated
-    at, missing = start, False
-    while marks and space.failing and at < end and not missing:
-        if space.fails():
-            missing, end = True, at
-        at = at + PMD_SIZE & -PMD_SIZE
+    stop = space.allocate_tables(start, end) if marks else end
+    missing, end = stop < end, stop
     for page in space.pages_of(start, end):
         if ptes[page] & PTE_KIND != PTE_GUARD:
             ptes[page] = ptes[page] & ~PTE_WRITABLE | PTE_WP
