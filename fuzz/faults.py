@@ -36,12 +36,20 @@ class Trial:
         """The call."""
         return self.replay.program[-1]
 
+    @property
+    def agrees(self) -> bool:
+        """It went as the model allows."""
+        return self.replay.divergence is None and self.replay.is_complete
+
+    def result(self, environment: Environment) -> str | None:
+        """The kernel's result of the last call it came to, None if it came to none."""
+        theirs = self.replay.theirs
+        return result_text(self.call, theirs[-1].value, environment.geometry) if theirs else None
+
     def line(self, environment: Environment) -> str:
         """One line of text."""
-        geometry = environment.geometry
-        theirs = self.replay.theirs
-        result = result_text(self.call, theirs[-1].value, geometry) if theirs else "-"
-        call = format_call(self.call, geometry)
+        result = self.result(environment) or "-"
+        call = format_call(self.call, environment.geometry)
         return f"call {self.index + 1:>2}  allocation {self.nth:>3}  {result:<10} {self.outcome:<23} {call}"
 
 
@@ -102,8 +110,7 @@ def _between(layout: Layout, start: int, length: int) -> list[Mapping]:
 
 def counts(trials: Sequence[Trial]) -> dict[str, int]:
     """How many trials there were, and how many went as the model allows."""
-    agree = sum(trial.replay.divergence is None and trial.replay.is_complete for trial in trials)
-    return {"trials": len(trials), "agree": agree}
+    return {"trials": len(trials), "agree": sum(trial.agrees for trial in trials)}
 
 
 def to_json(trials: Sequence[Trial], environment: Environment) -> dict[str, Any]:
@@ -114,10 +121,8 @@ def to_json(trials: Sequence[Trial], environment: Environment) -> dict[str, Any]
             "call": trial.index,
             "allocation": trial.nth,
             "outcome": trial.outcome,
-            "agrees": trial.replay.divergence is None and trial.replay.is_complete,
-            "result": result_text(trial.call, trial.replay.theirs[-1].value, environment.geometry)
-            if trial.replay.theirs
-            else None,
+            "agrees": trial.agrees,
+            "result": trial.result(environment),
         }
         for trial in trials
     ]
