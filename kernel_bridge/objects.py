@@ -62,8 +62,6 @@ _VOLUMES: Final = {
 PROC_FILE: Final = Path("/proc/version")
 #: Memory of the kernel that anybody may map to read, as page frames without pages (from Linux 6.16 on).
 SYSFS_FILE: Final = Path("/sys/kernel/btf/vmlinux")
-
-
 _KCOV: Final = Path("/sys/kernel/debug/kcov")
 #: include/uapi/linux/kcov.h
 _KCOV_INIT_TRACE: Final = 0x80086301

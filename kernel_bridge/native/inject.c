@@ -14,7 +14,6 @@ void inject_open(void)
 		sys(close, fd);
 	}
 	CTL(UNFAILING) = err < 0 ? -err : 0;
-	CTL(FAIL_NTH) = 0;
 }
 
 s64 inject_next(u64 nth)
