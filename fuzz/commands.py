@@ -100,6 +100,7 @@ def fuzz(options: Namespace) -> int:
             user=options.user,
             target=options.target,
             also=also,
+            release=environment.release,
         ),
         Screen(sys.stdout, _columns()),
         title,

@@ -126,5 +126,6 @@ class Ledger:
             path=path,
             cause=known.cause if known else "",
             report=report,
+            kernel=self._environment.release,
             index=self.sequences,
         )
