@@ -114,6 +114,12 @@ def _parse_lines(text: str, geometry: Geometry, name: str) -> Iterator[Call]:
             raise ProgramError(f"{name}:{number}: {error}") from None
 
 
+def call_lines(text: str) -> list[int]:
+    """The numbers of the lines that are calls, from 1; of a text of several programs those of all."""
+    numbered = enumerate(text.splitlines(), start=1)
+    return [number for number, line in numbered if line.split("#", 1)[0].strip()]
+
+
 def parse_call(line: str, geometry: Geometry) -> Call:
     """The call that one line describes.
 

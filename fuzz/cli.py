@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from abi.program import ProgramError
+from fuzz.formats import FORMATS
 from fuzz.status import EXPLAINED, INTERRUPTED, UNUSABLE, USAGE, UnusableError, UsageError
 
 _ABOUT = """\
@@ -66,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_coverage,
         _add_selftest,
         _add_matrix,
+        _add_check,
         _add_kernels,
     ):
         add(commands)
@@ -313,6 +315,35 @@ def _add_matrix(commands: Commands) -> None:
         "--workers", type=_positive, default=1, metavar="N", help="kernels at a time (default: 1)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows to FILE")
+
+
+def _add_check(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "check",
+        "replay a corpus and see that each program fares as its header states",
+        "Run the programs in PATH... (files and directories; default: the corpus that comes with vmadiff) on a kernel\n"
+        "and compare each verdict with what the program's header says of that kernel, such as\n"
+        "`# expect: diverges on 6.16.*`; where it says nothing, model and kernel have to agree. What is said to\n"
+        "diverge and does not has failed, too. corpus/README.md has the form of a header.",
+    )
+    parser.set_defaults(command="check_corpus")
+    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH")
+    parser.add_argument("--format", choices=FORMATS, default="ktap", help="(default: ktap)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write that to FILE (default: the terminal)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results to FILE")
+    parser.add_argument(
+        "--workers",
+        type=_positive,
+        metavar="N",
+        help="executors at a time (default: processors, at most 4; one guest)",
+    )
 
 
 def _add_kernels(commands: Commands) -> None:

@@ -13,6 +13,9 @@ from fuzz.storage import UNFINISHED, write_atomically
 #: What comes with the project, next to its packages.
 PACKAGED = Path(__file__).resolve().parent.parent / "corpus"
 SUFFIX = ".prog"
+#: Beside a corpus: files of it that are no programs, and programs that it can do without.
+QUARANTINE = "quarantine"
+DROPPED = "dropped"
 
 
 def shipped() -> list[Path]:
@@ -38,7 +41,7 @@ def read_program(path: Path, geometry: Geometry) -> Program:
         ProgramError: the text is no program; the message names file and line.
         OSError: the file cannot be read.
     """
-    return parse(_text(path), geometry, str(path))
+    return parse(read_text(path), geometry, str(path))
 
 
 def read_programs(path: Path, geometry: Geometry) -> list[tuple[str, Program]]:
@@ -49,13 +52,19 @@ def read_programs(path: Path, geometry: Geometry) -> list[tuple[str, Program]]:
         ProgramError: the text is no program; the message names file and line.
         OSError: the file cannot be read.
     """
-    programs = parse_all(_text(path), geometry, str(path))
+    programs = parse_all(read_text(path), geometry, str(path))
     if len(programs) == 1:
         return [(str(path), programs[0])]
     return [(f"{path}#{number}", program) for number, program in enumerate(programs, start=1)]
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a program.
+
+    Raises:
+        ProgramError: it is none; the message names the file.
+        OSError: the file cannot be read.
+    """
     try:
         return path.read_bytes().decode()
     except UnicodeDecodeError as error:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any, Final
 
 from abi.calls import Program
@@ -104,7 +103,7 @@ def _column(
                 for name, make in programs
             ]
             executor.printed()
-            for batch in batches(harmless, itemgetter(1)):
+            for batch in batches(harmless, lambda each: not is_full(each[1])):
                 for result in replay(batch, executor, model, full=is_full(batch[0][1])):
                     cells.append(_cell(result, kernel, release, known))
                 for crash in causes(reports(executor.printed())):

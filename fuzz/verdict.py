@@ -56,11 +56,12 @@ def _explained(kind: str, text: str, release: str, known: Sequence[Known]) -> Ve
     return Verdict(KNOWN if entries else kind, text, entries)
 
 
-def batches(items: Iterable[_Any], program_of: Callable[[_Any], Program]) -> Iterator[list[_Any]]:
-    """What holds programs, in order; one that fills is alone, for it is not observed in full."""
+def batches(items: Iterable[_Any], is_alone: Callable[[_Any], bool]) -> Iterator[list[_Any]]:
+    """What is run together, in order; `is_alone`: nothing is run together with it, as with a program that fills, which
+    is not observed in full."""
     batch: list[_Any] = []
     for each in items:
-        alone = not is_full(program_of(each))
+        alone = is_alone(each)
         if batch and (alone or len(batch) == BATCH):
             yield batch
             batch = []
