@@ -114,6 +114,20 @@ def _parse_lines(text: str, geometry: Geometry, name: str) -> Iterator[Call]:
             raise ProgramError(f"{name}:{number}: {error}") from None
 
 
+def calls_only(text: str) -> str:
+    """The calls of a text as they are written, one a line, without comments and results; of a text of several programs
+    with what stands between these. What `format_program` gives stays as it is."""
+    lines = []
+    for raw in text.splitlines():
+        line = raw.split("#", 1)[0].strip()
+        match = _LINE.match(line)
+        if match:
+            lines.append(f"{match[1]}({', '.join(word.strip() for word in match[2].split(','))})\n")
+        elif line or (raw.strip() == SEPARATOR):
+            lines.append(f"{line or SEPARATOR}\n")
+    return "".join(lines)
+
+
 def call_lines(text: str) -> list[int]:
     """The numbers of the lines that are calls, from 1; of a text of several programs those of all."""
     numbered = enumerate(text.splitlines(), start=1)

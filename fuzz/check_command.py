@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from fuzz.check import Bug, Case, Checked, check
 from fuzz.corpus import DROPPED, PACKAGED, QUARANTINE, SUFFIX, read_text, shipped
-from fuzz.expectation import read as read_expectations
+from fuzz.expectation import Statements, load_statements
 from fuzz.formats import FAILED, VERDICTS, counts, render
 from fuzz.status import DIVERGES, INCOMPLETE, OK, UnusableError, UsageError
 from fuzz.storage import UNFINISHED, write_atomically
 from fuzz.targets import LOCAL
-from fuzz.triage import Known, load_known
+from fuzz.triage import Known
 from kernel_bridge import BridgeError
 from model.profile import BY_NAME
 
@@ -31,8 +31,8 @@ def check_corpus(options: Namespace) -> int:
     for output in (options.output, options.json):
         if output and (output.is_dir() or not os.access(output.absolute().parent, os.W_OK)):
             raise UsageError(f"{output}: cannot be written there")
-    known = load_known(_DIVERGENCES)
-    cases = list(_cases(options.paths, known))
+    statements = load_statements(_DIVERGENCES)
+    cases = list(_cases(options.paths, statements))
     workers = options.workers
     if workers is None:
         # A guest has one processor, and its boot costs more than it saves.
@@ -43,7 +43,7 @@ def check_corpus(options: Namespace) -> int:
         checked = check(
             cases,
             [] if options.paths else list(_bugs()),
-            known,
+            statements.known,
             options.target,
             user=options.user,
             workers=workers,
@@ -68,10 +68,8 @@ def check_corpus(options: Namespace) -> int:
     return OK if checked.compared else INCOMPLETE
 
 
-def _cases(paths: Sequence[Path], known: Sequence[Known]) -> Iterator[Case]:
+def _cases(paths: Sequence[Path], statements: Statements) -> Iterator[Case]:
     """The programs in files and directories, once each; without any, those that come with vmadiff."""
-    entries = {path.stem: False for path in _DIVERGENCES.glob("*.json")}
-    entries |= {entry.name: True for entry in known}
     found = (file for path in paths or [*shipped(), _DIVERGENCES] for file in _files(path))
     for file in dict.fromkeys(found):
         try:
@@ -79,7 +77,7 @@ def _cases(paths: Sequence[Path], known: Sequence[Known]) -> Iterator[Case]:
         except OSError as error:
             raise UsageError(f"{file}: {error.strerror}") from None
         named = file if paths else file.relative_to(PACKAGED)
-        stated = read_expectations(text, str(file), entries)
+        stated = statements.read(text, str(file))
         yield Case(str(named.with_suffix("")), _shown(file), text, stated)
 
 

@@ -22,15 +22,16 @@ The first line that applies to a kernel holds there. A line that cannot be read 
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Final
 
 from abi.consts import FD_NAMES
 from abi.environment import CONFIGURATION, Environment
 from abi.program import ProgramError
-from fuzz.triage import Known
+from fuzz.triage import Known, load_known
 from fuzz.verdict import AGREES, DIVERGES, KNOWN, UNKNOWN
 from model.profile import BY_NAME, Profile
 
@@ -109,29 +110,60 @@ def header(text: str) -> list[str]:
     return lines
 
 
-def read(text: str, name: str, entries: Mapping[str, bool]) -> tuple[Expectation, ...]:
-    """What the header of the program `text` states. entries: those of corpus/divergences/, and whether they have
-    signatures.
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """What headers may refer to. known: the explained divergences that have signatures; followed: names of the other
+    entries, of bugs that the model follows."""
+
+    known: tuple[Known, ...]
+    followed: frozenset[str]
+
+    def read(self, text: str, name: str) -> tuple[Expectation, ...]:
+        """What the header of the program `text` states.
+
+        Raises:
+            ProgramError: a line cannot be read, or means nothing where it is; the message begins with `name` and its
+                number.
+        """
+        found: list[Expectation] = []
+        top = len(header(text))
+        for number, line in enumerate(text.splitlines(), start=1):
+            if not _HEADER.match(line):
+                continue
+            try:
+                if number > top:
+                    raise ProgramError("what is expected belongs to the comment at the top")
+                if found and not found[-1].is_bound:
+                    raise ProgramError("never holds: the line before it does on every kernel")
+                found.append(parse(line))
+                self._check(found[-1])
+            except ProgramError as error:
+                raise ProgramError(f"{name}:{number}: {error}") from None
+        return tuple(found)
+
+    def _check(self, each: Expectation) -> None:
+        """Its entries are there, and can show."""
+        names = {entry.name for entry in self.known}
+        for name in each.entries:
+            if name in self.followed:
+                raise ProgramError(
+                    f"{name} has no signatures: the model follows it, so programs agree"
+                )
+            if name not in names:
+                raise ProgramError(f"corpus/divergences/ has no {name}")
+
+
+def load_statements(directory: Path) -> Statements:
+    """Those that can refer to the entries in `directory`.
 
     Raises:
-        ProgramError: a line cannot be read, or means nothing where it is; the message names `name` and its number.
+        ValueError, OSError: as `load_known`.
     """
-    found: list[Expectation] = []
-    top = len(header(text))
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not _HEADER.match(line):
-            continue
-        try:
-            if number > top:
-                raise ProgramError("what is expected belongs to the comment at the top")
-            each = parse(line)
-            _check(each, entries)
-            if found and not found[-1].is_bound:
-                raise ProgramError("never holds: the line before it does on every kernel")
-        except ProgramError as error:
-            raise ProgramError(f"{name}:{number}: {error}") from None
-        found.append(each)
-    return tuple(found)
+    known = tuple(load_known(directory))
+    names = {entry.name for entry in known}
+    return Statements(
+        known, frozenset(p.stem for p in directory.glob("*.json") if p.stem not in names)
+    )
 
 
 def parse(line: str) -> Expectation:
@@ -162,12 +194,3 @@ def parse(line: str) -> Expectation:
     if wrong:
         raise ProgramError(f"no change, object or configuration is called {', '.join(wrong)}")
     return each
-
-
-def _check(each: Expectation, entries: Mapping[str, bool]) -> None:
-    """Its entries are there, and can show."""
-    for name in each.entries:
-        if name not in entries:
-            raise ProgramError(f"corpus/divergences/ has no {name}")
-        if not entries[name]:
-            raise ProgramError(f"{name} has no signatures: the model follows it, so programs agree")
