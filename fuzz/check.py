@@ -17,7 +17,8 @@ from abi.environment import Environment
 from abi.program import call_lines, parse_all
 from fuzz.console import reports
 from fuzz.expectation import Expectation, holding, traits_of
-from fuzz.formats import FAILED, KNOWN, PASSED, SKIPPED, Result
+from fuzz.formats import FAILED, Result
+from fuzz.formats import Verdict as Judgement
 from fuzz.headlines import causes
 from fuzz.probe import Probed, examine
 from fuzz.replay import Replay, replay
@@ -28,19 +29,19 @@ from fuzz.verdict import (
     AGREES,
     CRASHED,
     DIVERGES,
+    KNOWN,
     UNKNOWN,
     Verdict,
     batches,
     is_full,
     judge,
 )
-from fuzz.verdict import KNOWN as EXPLAINED
 from kernel_bridge import BridgeError, KernelExecutor
 from model.profile import Change
 from model.run import Model
 
 #: Of several programs in a file the gravest verdict is that of the file.
-_GRAVITY: Final = (AGREES, UNKNOWN, EXPLAINED, DIVERGES, CRASHED)
+_GRAVITY: Final = (AGREES, UNKNOWN, KNOWN, DIVERGES, CRASHED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,42 +151,43 @@ def check(
         seen = _blamed(stated, crew.seen(place), reported, release, known)
         blamed.add(seen.verdict.text)
         verdict, detail = compare(stated, seen.verdict, release, known)
-        shown = f"\n{seen.shown}" if verdict == FAILED and seen.shown else ""
+        shown = f"\n{seen.shown}" if verdict in FAILED and seen.shown else ""
         checked.results.append(
             Result(case.name, verdict, detail + shown, seen.seconds, case.file, seen.line)
         )
-        if verdict == SKIPPED and stated.verdict != UNKNOWN:
+        if verdict == UNKNOWN and stated.verdict != UNKNOWN:
             checked.compared = False
     checked.results += [_look_for(bug, release, plan.probed) for bug in bugs]
     for text, lines in reported.items():
         if text not in blamed and explanation(text, release, known) is None:
-            checked.results.append(Result("what the kernel reports", FAILED, f"{text}\n{lines}"))
+            checked.results.append(Result("what the kernel reports", CRASHED, f"{text}\n{lines}"))
     return checked
 
 
 def compare(
     stated: Expectation, seen: Verdict, release: str, known: Sequence[Known]
-) -> tuple[str, str]:
-    """Whether a verdict is the one that holds on the kernel `release`: of `fuzz.formats`, and why in a line."""
+) -> tuple[Judgement, str]:
+    """Whether a verdict is the one that holds on the kernel `release`, and why not in a line. One that fails as it was
+    foreseen is known."""
     if seen.kind == UNKNOWN:
-        return SKIPPED, seen.text
-    if stated.verdict == UNKNOWN:
-        return (PASSED, "") if seen.kind == AGREES else (FAILED, seen.text)
+        return UNKNOWN, seen.text
     if seen.kind == AGREES:
-        if stated.verdict == AGREES:
-            return PASSED, ""
-        return FAILED, f"unexpectedly agrees: its header says `{stated}`"
-    if stated.verdict == AGREES:
-        explained = f" ({', '.join(seen.entries)}, which its header does not state)"
-        return FAILED, seen.text + (explained if seen.kind == EXPLAINED else "")
-    if stated.verdict == EXPLAINED:
+        if stated.verdict in (AGREES, UNKNOWN):
+            return AGREES, ""
+        return "unexpected", f"unexpectedly agrees: its header says `{stated}`"
+    failed: Judgement = CRASHED if seen.kind == CRASHED else DIVERGES
+    if stated.verdict == KNOWN:
         names = stated.entries_on(release, known)
         if set(names) & set(seen.entries):
             return KNOWN, f"{', '.join(names)}: {seen.text}"
-        return FAILED, f"{seen.text}, which {', '.join(names)} does not explain"
-    if stated.text in ("", seen.text):
-        return KNOWN, seen.text
-    return FAILED, f"{seen.text}, though its header says `{stated}`"
+        return failed, f"{seen.text}, which {', '.join(names)} does not explain"
+    if stated.verdict == DIVERGES:
+        if stated.text in ("", seen.text):
+            return KNOWN, seen.text
+        return failed, f"{seen.text}, though its header says `{stated}`"
+    if seen.kind == KNOWN:
+        return failed, f"{seen.text} ({', '.join(seen.entries)}, which its header does not state)"
+    return failed, seen.text
 
 
 def _blamed(
@@ -201,7 +203,7 @@ def _blamed(
     for text in reported:
         entry = explanation(text, release, [each for each in known if each.name in stated.entries])
         if entry is not None:
-            return _Seen(Verdict(EXPLAINED, text, (entry.name,)), "", 0, seen.seconds)
+            return _Seen(Verdict(KNOWN, text, (entry.name,)), "", 0, seen.seconds)
         if stated.verdict == DIVERGES and stated.text == text:
             return _Seen(Verdict(CRASHED, text), "", 0, seen.seconds)
     return seen
@@ -210,14 +212,15 @@ def _blamed(
 def _look_for(bug: Bug, release: str, probed: Probed) -> Result:
     """Whether a kernel that is said to have a bug has it, by the witness of the change."""
     name = bug.change.name
+    verdict: Judgement = UNKNOWN
     if not bug.entry.covers(release):
-        verdict, detail = SKIPPED, f"{release} is not one of its kernels"
+        detail = f"{release} is not one of its kernels"
     elif name in probed.undecided:
-        verdict, detail = SKIPPED, f"{name}: {probed.undecided[name]}"
+        detail = f"{name}: {probed.undecided[name]}"
     elif (bug.change in probed.profile.changes) is bug.has:
         verdict, detail = KNOWN, "the model follows it"
     else:
-        verdict = FAILED
+        verdict = "unexpected"
         detail = f"not on {release}, by the witness of {name}: its list of kernels is too long"
     return Result(bug.name, verdict, detail, file=bug.file)
 

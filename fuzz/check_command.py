@@ -13,7 +13,7 @@ from typing import Any, Final
 from fuzz.check import Bug, Case, Checked, check
 from fuzz.corpus import DROPPED, PACKAGED, QUARANTINE, SUFFIX, read_text, shipped
 from fuzz.expectation import Statements, load_statements
-from fuzz.formats import FAILED, VERDICTS, counts, render
+from fuzz.formats import FAILED, VERDICTS, counted, render
 from fuzz.status import DIVERGES, INCOMPLETE, OK, UnusableError, UsageError
 from fuzz.storage import UNFINISHED, write_atomically
 from fuzz.targets import LOCAL
@@ -62,8 +62,8 @@ def check_corpus(options: Namespace) -> int:
         write_atomically(options.json, data.encode() + b"\n")
     if checked.problem:
         print(f"vmadiff: an executor was lost: {checked.problem}", file=sys.stderr)
-    print(f"{title}: {counts(checked.results)} in {seconds:.1f} s", file=sys.stderr)
-    if any(result.verdict == FAILED for result in checked.results):
+    print(f"{title}: {counted(checked.results)} in {seconds:.1f} s", file=sys.stderr)
+    if any(result.verdict in FAILED for result in checked.results):
         return DIVERGES
     return OK if checked.compared else INCOMPLETE
 

@@ -18,6 +18,7 @@ from fuzz import corpus, reference
 from fuzz.check_command import check_corpus as check_corpus
 from fuzz.console import reports
 from fuzz.corpus import shipped
+from fuzz.corpus_command import corpus_command as corpus_command
 from fuzz.coverage import lines as coverage_lines
 from fuzz.coverage import measure as measure_coverage
 from fuzz.coverage import to_json as coverage_json

@@ -78,19 +78,19 @@ def from_path(path: Path, statements: Statements, *, fixed: bool = False) -> Reg
     made = from_text(read_text(file), str(file), statements)
     if fixed:
         return replace(made, stated=(Expectation(AGREES),))
-    if made.stated:
-        return made
     is_finding = file.name in _PROGRAMS and (directory / _FINDING).is_file()
-    seen = _as_found(directory, statements) if is_finding else Expectation(AGREES)
-    return replace(made, stated=(seen,))
+    if made.stated or not is_finding:
+        return made
+    return replace(made, stated=(_as_found(directory, statements),))
 
 
 def _as_found(directory: Path, statements: Statements) -> Expectation:
     """How the program of a finding fares where that was found."""
     try:
-        text, data = _FINDING, json.loads((directory / _FINDING).read_text())
-        text, kernel = _KERNEL, data
+        text = _FINDING
+        kernel = data = json.loads((directory / _FINDING).read_text())
         if (directory / _KERNEL).is_file():
+            text = _KERNEL
             kernel = json.loads((directory / _KERNEL).read_text())
         signature, release = str(data["signature"]), str(kernel["environment"]["release"])
     except (ValueError, KeyError, TypeError) as error:

@@ -4,7 +4,7 @@ or does not tell. And how many programs run at once until that is known.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar, get_args
 
 from abi.calls import Program
 from fuzz.console import reports
@@ -13,12 +13,13 @@ from fuzz.replay import Replay
 from fuzz.restraint import is_filling
 from fuzz.triage import Known, explanations, signature
 
+Kind = Literal["agrees", "known", "diverges", "crashed", "unknown"]
 AGREES: Final = "agrees"
 KNOWN: Final = "known"
 DIVERGES: Final = "diverges"
 CRASHED: Final = "crashed"
 UNKNOWN: Final = "unknown"
-VERDICTS: Final = (AGREES, KNOWN, DIVERGES, CRASHED, UNKNOWN)
+VERDICTS: Final[tuple[Kind, ...]] = get_args(Kind)
 #: Programs that are sent at once: what is unknown when a kernel dies.
 BATCH: Final = 64
 
@@ -27,10 +28,10 @@ _Any = TypeVar("_Any")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """kind: one of VERDICTS; text: the divergence's signature, or why nothing is known, in one line; entries: what
+    """text: the divergence's signature, or why nothing is known, in one line; entries: what
     explains it, names of corpus/divergences/."""
 
-    kind: str
+    kind: Kind
     text: str = ""
     entries: tuple[str, ...] = ()
 
@@ -51,7 +52,7 @@ def judge(result: Replay, release: str, known: Sequence[Known]) -> Verdict:
     return Verdict(AGREES)
 
 
-def _explained(kind: str, text: str, release: str, known: Sequence[Known]) -> Verdict:
+def _explained(kind: Kind, text: str, release: str, known: Sequence[Known]) -> Verdict:
     entries = tuple(entry.name for entry in explanations(text, release, known))
     return Verdict(KNOWN if entries else kind, text, entries)
 
