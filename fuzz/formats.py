@@ -5,6 +5,7 @@
 | agrees | ok | ok | passed | nothing |
 | known | not ok, TODO | ok, XFAIL | skipped | a suppressed note |
 | diverges, crashed | not ok | not ok | failure, error | an error |
+| unexpected | not ok | not ok | failure | an error |
 | unknown | ok, SKIP | ok, SKIP | skipped | a notification |
 
 TAP is version 13 (testanything.org), KTAP version 1 (Documentation/dev-tools/ktap.rst), JUnit what Jenkins reads, SARIF
@@ -23,14 +24,16 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from fuzz.printable import printable
 
-Verdict = Literal["agrees", "known", "diverges", "crashed", "unknown"]
+Verdict = Literal["agrees", "known", "diverges", "crashed", "unexpected", "unknown"]
 VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)
-_FAILED: Final = ("diverges", "crashed")
+#: `unexpected`: it was to diverge, and agrees.
+FAILED: Final = ("diverges", "crashed", "unexpected")
 
 #: What each verdict that is not `agrees` means.
 _MEANINGS: Final = {
     "diverges": "The kernel does not do what the model says.",
     "crashed": "The kernel reported a fault of its own, or died.",
+    "unexpected": "A divergence that was foreseen does not show any more.",
     "known": "An explained divergence.",
     "unknown": "Not compared to the end.",
 }
@@ -70,7 +73,7 @@ def _text(results: Sequence[Result], title: str) -> str:
     lines = [title]
     for result in results:
         lines.append(f"{result.name}: {result.verdict}" + (f": {result.gist}" * bool(result.gist)))
-        if result.verdict in _FAILED:
+        if result.verdict in FAILED:
             lines += [f"    {line}".rstrip() for line in result.detail.splitlines()[1:]]
     return "\n".join([*lines, counted(results)]) + "\n"
 
@@ -97,9 +100,9 @@ def _tap(results: Sequence[Result], title: str) -> str:
         sign, directive = {
             "known": ("not ok", "TODO known"),
             "unknown": ("ok", "SKIP unknown"),
-        }.get(result.verdict, ("not ok" if result.verdict in _FAILED else "ok", ""))
+        }.get(result.verdict, ("not ok" if result.verdict in FAILED else "ok", ""))
         lines.append(_test_line(sign, number, result, directive))
-        if result.verdict in _FAILED:
+        if result.verdict in FAILED:
             lines += _comments(result.detail)
     return "\n".join(lines) + "\n"
 
@@ -107,17 +110,17 @@ def _tap(results: Sequence[Result], title: str) -> str:
 def _ktap(results: Sequence[Result], title: str) -> str:
     lines = ["KTAP version 1", *_comments(title), f"1..{len(results)}"]
     for number, result in enumerate(results, start=1):
-        if result.verdict in _FAILED:
+        if result.verdict in FAILED:
             lines += _comments(result.detail)
         sign, directive = {
             "known": ("ok", "XFAIL known"),
             "unknown": ("ok", "SKIP unknown"),
-        }.get(result.verdict, ("not ok" if result.verdict in _FAILED else "ok", ""))
+        }.get(result.verdict, ("not ok" if result.verdict in FAILED else "ok", ""))
         lines.append(_test_line(sign, number, result, directive))
     counts = Counter(result.verdict for result in results)
     totals = {
         "pass": counts["agrees"],
-        "fail": counts["diverges"] + counts["crashed"],
+        "fail": sum(counts[verdict] for verdict in FAILED),
         "xfail": counts["known"],
         "xpass": 0,
         "skip": counts["unknown"],
@@ -144,7 +147,7 @@ def _junit(results: Sequence[Result], title: str) -> str:
     totals = {
         "name": printable(title),
         "tests": str(len(results)),
-        "failures": str(counts["diverges"]),
+        "failures": str(counts["diverges"] + counts["unexpected"]),
         "errors": str(counts["crashed"]),
         "time": f"{seconds:.3f}",
     }
@@ -156,7 +159,8 @@ def _junit(results: Sequence[Result], title: str) -> str:
         if result.seconds is not None:
             test["time"] = f"{result.seconds:.3f}"
         case = SubElement(suite, "testcase", test)
-        element = {"diverges": "failure", "crashed": "error"}.get(result.verdict, "skipped")
+        element = "failure" if result.verdict in FAILED else "skipped"
+        element = "error" if result.verdict == "crashed" else element
         if result.verdict != "agrees":
             words = {"type": result.verdict, "message": printable(result.gist)}
             text = f"{_place(result)}\n{result.detail}" if _place(result) else result.detail
@@ -171,7 +175,7 @@ def _place(result: Result) -> str:
 
 
 def _sarif(results: Sequence[Result], title: str) -> str:
-    told = [result for result in results if result.verdict in (*_FAILED, "known")]
+    told = [result for result in results if result.verdict in (*FAILED, "known")]
     rules = [verdict for verdict in _MEANINGS if any(r.verdict == verdict for r in told)]
     log = {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",

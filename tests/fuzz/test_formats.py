@@ -13,7 +13,7 @@ from jsonschema import Draft4Validator
 from tap.line import Result as TapResult
 from tap.parser import Parser
 
-from fuzz.formats import FORMATS, VERDICTS, Result, counted, render
+from fuzz.formats import FAILED, FORMATS, VERDICTS, Result, counted, render
 
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 JUNIT = xmlschema.XMLSchema(SCHEMAS / "junit-10.xsd")
@@ -143,7 +143,7 @@ def test_text_tells_failures_in_full() -> None:
 def test_json_has_it_all() -> None:
     data = json.loads(render(ONE_OF_EACH, "json", "corpus on 6.18"))
     assert data["title"] == "corpus on 6.18"
-    assert data["counts"] == dict.fromkeys(VERDICTS, 1)
+    assert data["counts"] == {verdict: int(verdict != "unexpected") for verdict in VERDICTS}
     assert [Result(**each) for each in data["results"]] == list(ONE_OF_EACH)
 
 
@@ -153,7 +153,7 @@ def test_any_text_is_valid(given: list[Result], title: str) -> None:
     JUNIT.validate(render(given, "junit", title))
     SARIF.validate(json.loads(render(given, "sarif", title)))
     json.loads(render(given, "json", title))
-    failed = [result.verdict in ("diverges", "crashed") for result in given]
+    failed = [result.verdict in FAILED for result in given]
     assert [status == "not ok" for status, *_ in parse_ktap(render(given, "ktap", title))] == failed
     tests = parse_tap(render(given, "tap", title))
     assert [not test.ok and not test.todo for test in tests] == failed
@@ -168,3 +168,13 @@ def test_nothing_is_valid(name: str) -> None:
         JUNIT.validate(text)
     elif name == "sarif":
         SARIF.validate(json.loads(text))
+
+
+def test_what_was_to_diverge_and_agrees_is_a_failure() -> None:
+    given = [Result("a.prog", "unexpected", "unexpectedly agrees", 0.5, "a.prog", 1)]
+    assert [status for status, *_ in parse_ktap(render(given, "ktap", ""))] == ["not ok"]
+    assert "fail:1 " in render(given, "ktap", "")
+    (suite,) = ElementTree.fromstring(render(given, "junit", "").encode())
+    assert (suite.get("failures"), [each.tag for each in suite[0]]) == ("1", ["failure"])
+    (run,) = json.loads(render(given, "sarif", ""))["runs"]
+    assert [(each["ruleId"], each["level"]) for each in run["results"]] == [("unexpected", "error")]
