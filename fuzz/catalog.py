@@ -32,7 +32,8 @@ _PLACES: Final = {"findings": NEW, "unstable": UNSTABLE, "known": KNOWN}
 class Row:
     """A finding. kind: what differs, or of which kind the report is; first, last: seconds since 1970; count: how often
     it was seen, 0 if that is not known; path: its directory, relative to the state directory; page: the file in it to
-    read first, "" if there is none; detail: the cause of a known one, or why it cannot be read."""
+    read first, "" if there is none; detail: the cause of a known one, or why it cannot be read; call: the one of its
+    program that diverges, from 0, -1 if there is none."""
 
     title: str
     signature: str
@@ -45,6 +46,7 @@ class Row:
     path: str
     page: str
     detail: str = ""
+    call: int = -1
 
 
 class Catalog:
@@ -101,6 +103,7 @@ class Catalog:
             path.relative_to(self._state).as_posix(),
             next((n for n in ("report.html", "report.md") if (path / n).is_file()), ""),
             cause or str(data.get("problem", "")),
+            int(data.get("index", -1)),
         )
 
     def _finding(self, path: Path) -> tuple[dict[str, Any], int]:

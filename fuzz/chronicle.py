@@ -56,8 +56,8 @@ class Chronicle:
         self._due = _INTERVAL
 
     def found(self, signature: str, path: str, cause: str, kernel: str) -> None:
-        """A worker has told of a finding: it is in the directory `path`, or explained by `cause`; `kernel` is the release
-        that showed it.
+        """A worker has told of a finding: it is in the directory `path`, or explained by `cause`; `kernel` is the
+        release that showed it.
 
         Raises:
             OSError: it could not be written.

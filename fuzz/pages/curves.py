@@ -80,11 +80,11 @@ def _curve(
 
 
 def nice(value: float) -> float:
-    """The least of 1, 2, 5, 10, 20 ... that is not below `value`."""
+    """The least of 1, 2, 3, 4, 5, 6, 8, 10, 20 ... that is not below `value`."""
     if value <= 1:
         return 1.0
     power = 10.0 ** floor(log10(value))
-    return next(step * power for step in (1, 2, 5, 10) if step * power >= value)
+    return next(step * power for step in (1, 2, 3, 4, 5, 6, 8, 10) if step * power >= value)
 
 
 def duration(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import groupby
 from textwrap import dedent
+from typing import Final
 from xml.etree.ElementTree import Element
 
 from fuzz.mail import Judgement, Section, sections, subject, summary
@@ -10,11 +11,11 @@ from fuzz.pages.markup import Content, document, links, tag
 from fuzz.pages.picture import Picture
 from fuzz.replay import Replay
 
-_HOW_TO_READ = (
+_HOW_TO_READ: Final = (
     "Each row is the address space after one call, from low addresses at the left to high ones at the right. A bar is"
-    " one mapping (VMA); the upper bar is what the model of the kernel's rules expects, the lower one what the kernel"
-    " has. A strip at a bar's foot marks pages that are in memory. Point at a bar, or move to it with the Tab key, for"
-    " its addresses, permissions and flags."
+    " one mapping (VMA): above what the model of the kernel's rules expects, below what the kernel has. A strip at a"
+    " bar's foot marks pages that are in memory. Point at a bar, or move to it with the Tab key, for its addresses,"
+    " permissions and flags. What was mapped before the first call, and stays, is left out."
 )
 
 

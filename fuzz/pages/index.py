@@ -43,9 +43,7 @@ def page(rows: Sequence[Row], points: Sequence[Point], damaged: int = 0) -> str:
     else:
         body.append(tag("p", "No session has told its figures yet.", class_="hint"))
     if damaged:
-        text = (
-            f"{damaged} line{'s' * (damaged > 1)} of the history cannot be read and are left out."
-        )
+        text = f"Damaged lines of the history, which are left out: {damaged}."
         body.append(tag("p", text, class_="hint"))
     return document("vmadiff: findings", tag("main", *body))
 

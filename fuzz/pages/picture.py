@@ -117,20 +117,23 @@ class Picture:
         if any(column.cut for column in self._scale.columns):
             items.append(tag("li", _break_sign(), "not to scale: addresses left out"))
         if self._replay.divergence is not None:
-            items.append(tag("li", _swatch("vma odd"), "differs between model and kernel"))
+            items.append(tag("li", _swatch("vma odd"), "first difference between model and kernel"))
         return tag("ul", *items, class_="legend")
 
     def _rows(self, index: int) -> list[Row]:
         """The rows of a lane: model and kernel, and of a fork whose child differs both children."""
         ours, theirs = (_step(trace, index) for trace in (self._replay.ours, self._replay.theirs))
-        rows = [self._row("model", ours, theirs), self._row("kernel", theirs, ours)]
         divergence = self._replay.divergence
-        if divergence is not None and divergence.index == index and divergence.field == "child":
+        if divergence is None or divergence.index != index:
+            # What differs after the first difference follows from it.
+            return list(filter(None, [self._row("model", ours), self._row("kernel", theirs)]))
+        rows = [self._row("model", ours, theirs), self._row("kernel", theirs, ours)]
+        if divergence.field == "child":
             mine, other = (_child(step) for step in (ours, theirs))
             rows += [self._row("child, m.", mine, other), self._row("child, k.", other, mine)]
         return [row for row in rows if row is not None]
 
-    def _row(self, label: str, step: Step | None, other: Step | None) -> Row | None:
+    def _row(self, label: str, step: Step | None, other: Step | None = None) -> Row | None:
         if step is None:
             return None
         odd, pages = _odd(step, other) if other is not None else (frozenset(), frozenset())
@@ -167,7 +170,7 @@ class Picture:
         values = [None if step is None else step.value for _, step in sides]
         for label, step in sides:
             text = "not run" if step is None else result_text(call, step.value, self._geometry)
-            odd = values[0] != values[1]
+            odd = diverges and values[0] != values[1]
             results += [
                 tag("dt", label),
                 tag("dd", tag("code", text), class_="odd" if odd else None),
