@@ -18,7 +18,7 @@ from fuzz.replay import Replay, replay
 from fuzz.restraint import is_filling, restrain_program
 from fuzz.status import UsageError
 from fuzz.targets import Target
-from fuzz.triage import Known, explanation, load_known, signature
+from fuzz.triage import Known, explanation, load_known
 from kernel_bridge import BridgeError
 from model.run import Model
 
@@ -140,9 +140,8 @@ def _is_full(batch: Sequence[tuple[str, Program]]) -> bool:
 
 
 def _judge(result: Replay, kernel: str, release: str, known: list[Known]) -> Cell:
-    divergence = result.divergence
-    if divergence is not None:
-        text = signature(result.program[divergence.index], divergence)
+    if result.divergence is not None:
+        text = result.text
         cause = explanation(text, release, known)
         verdict = DIVERGES if cause is None else KNOWN
         return Cell(result.name, kernel, verdict, text)
