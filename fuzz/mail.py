@@ -68,6 +68,26 @@ _LAYOUTS: Final = {
     "extra mapping in model": "a mapping is missing",
 }
 
+#: Files that show it, what they are, how they are used.
+_REPRODUCERS: Final = (
+    (
+        "repro.c",
+        "`repro.c` needs nothing but a C library; it exits with 1 if the kernel does this, with 0 if it does what is"
+        " expected:",
+        "cc -o repro repro.c && ./repro",
+    ),
+    (
+        "kselftest.c",
+        "`kselftest.c` is the same as a test for tools/testing/selftests/mm:",
+        "cp kselftest.c tools/testing/selftests/mm/vmadiff.c",
+    ),
+    (
+        "program",
+        "`program` is the same for the fuzzer that found it, which shows both sides of every call:",
+        "vmadiff run program",
+    ),
+)
+
 
 class Judgement(Protocol):
     """Whose mistake it likely is, and why: the model's rules with their sources, how often it came again, what other
@@ -143,11 +163,17 @@ def subject(replay: Replay) -> str:
     return title(signature(replay.program[divergence.index], divergence))
 
 
-def mail(replay: Replay, profile: str, judgement: Judgement, notes: Sequence[str] = ()) -> str:
-    """The mail about the divergence of `replay`, which was found by a model of `profile`; `notes`, lines about how it
-    was found."""
+def mail(
+    replay: Replay,
+    profile: str,
+    judgement: Judgement,
+    notes: Sequence[str] = (),
+    files: Sequence[str] = (),
+) -> str:
+    """The mail about the divergence of `replay`, which was found by a model of `profile`; `notes` are lines about how
+    it was found, `files` the names of those that lie beside it."""
     lines = [f"Subject: {subject(replay)}", ""]
-    for section in sections(replay, profile, judgement, notes):
+    for section in sections(replay, profile, judgement, notes, files):
         if section.title:
             lines += [section.title, "-" * len(section.title), ""]
         for paragraph in section.paragraphs:
@@ -165,7 +191,11 @@ def mail(replay: Replay, profile: str, judgement: Judgement, notes: Sequence[str
 
 
 def sections(
-    replay: Replay, profile: str, judgement: Judgement, notes: Sequence[str] = ()
+    replay: Replay,
+    profile: str,
+    judgement: Judgement,
+    notes: Sequence[str] = (),
+    files: Sequence[str] = (),
 ) -> list[Section]:
     """What there is to say, in the order in which it is read; nothing empty."""
     divergence = replay.divergence
@@ -184,7 +214,7 @@ def sections(
         Section("Who is likely wrong", (f"{_sentence(judgement.suspect)}: {judgement.because}.",)),
         Section("Stability", items=(*judgement.stability, *notes)),
         Section("Since, until", items=tuple(judgement.history)),
-        Section("Reproducer", reproducer()),
+        Section("Reproducer", reproducer(files)),
     ]
     return [section for section in told if section.paragraphs or section.items]
 
@@ -297,18 +327,13 @@ def _difference(divergence: Divergence, environment: Environment) -> list[str]:
     ]
 
 
-def reproducer() -> tuple[str, ...]:
-    """How to see it, with the files that lie beside the report."""
-    return (
-        "`repro.c` needs nothing but a C library; it exits with 1 if the kernel does this, with 0 if it does what"
-        " is expected:",
-        "",
-        f"{_INDENT}cc -o repro repro.c && ./repro",
-        "",
-        "`program` is the same for the fuzzer that found it, which shows both sides of every call:",
-        "",
-        f"{_INDENT}vmadiff run program",
-    )
+def reproducer(files: Sequence[str]) -> tuple[str, ...]:
+    """How to see it, with those of `files` that are for it."""
+    lines: list[str] = []
+    for name, what, command in _REPRODUCERS:
+        if name in files:
+            lines += ["", what, "", f"{_INDENT}{command}"]
+    return tuple(lines[1:])
 
 
 def _indented(lines: Sequence[str]) -> list[str]:

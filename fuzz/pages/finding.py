@@ -34,16 +34,13 @@ def page(
     body: list[Content] = [
         tag("h1", name),
         tag("p", summary(replay, divergence), class_="lead"),
-        tag(
-            "p",
-            f"{judgement.suspect[:1].upper()}{judgement.suspect[1:]} is likely wrong: {judgement.because}.",
-        ),
+        tag("p", tag("strong", "Likely wrong: "), f"{judgement.suspect}; {judgement.because}."),
         tag("h2", "The address space over time"),
         tag("p", _HOW_TO_READ, class_="hint"),
         picture.legend(),
         picture.table(),
     ]
-    first, *rest = sections(replay, profile, judgement, notes)
+    first, *rest = sections(replay, profile, judgement, notes, files)
     facts = Section("Where", first.paragraphs[1:])
     for section in (*rest, facts):
         if section.title != "Who is likely wrong":
