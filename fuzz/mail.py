@@ -16,7 +16,6 @@ from abi.program import format_call
 from fuzz.compare import Divergence
 from fuzz.replay import Replay
 from fuzz.report import difference_lines, layout_lines, result_text
-from fuzz.triage import signature
 
 _WIDTH: Final = 76
 _INDENT: Final = "    "
@@ -158,9 +157,7 @@ def _wrong_state(field: str, what: str) -> str:
 
 def subject(replay: Replay) -> str:
     """The title of the divergence of `replay`."""
-    divergence = replay.divergence
-    assert divergence is not None, "there is nothing to tell"
-    return title(signature(replay.program[divergence.index], divergence))
+    return title(replay.text)
 
 
 def mail(
@@ -205,7 +202,7 @@ def sections(
     ours = result_text(call, divergence.ours.value, geometry)
     theirs = result_text(call, divergence.theirs.value, geometry)
     told = [
-        Section("", (summary(replay, divergence), "", *_kernel(environment, profile))),
+        Section("", (summary(replay, divergence), "", *_kernel(replay, profile))),
         Section("Program", (_explained(replay), "", *program_lines(replay, divergence))),
         Section("Expected", _side(call, geometry, ours, divergence, "expected")),
         Section("Found", _side(call, geometry, theirs, divergence, "found")),
@@ -245,7 +242,8 @@ _LEFT: Final = {
 }
 
 
-def _kernel(environment: Environment, profile: str) -> tuple[str, ...]:
+def _kernel(replay: Replay, profile: str) -> tuple[str, ...]:
+    environment = replay.environment
     rights = ", ".join(f"CAP_{name}" for name in sorted(environment.capabilities)) or "none"
     rows = [
         ("kernel", f"{environment.release} {environment.machine}".strip()),
@@ -262,7 +260,8 @@ def _kernel(environment: Environment, profile: str) -> tuple[str, ...]:
             subsequent_indent=_INDENT + " " * 9,
             break_long_words=False,
         )
-    return tuple(lines)
+    # In one piece, to be searched for.
+    return (*lines, f"{_INDENT}kind     {replay.text}")
 
 
 def _explained(replay: Replay) -> str:
