@@ -1,4 +1,4 @@
-"""The command line: `vmadiff fuzz | run | explain | import | probe | coverage | selftest`.
+"""The command line: `vmadiff fuzz | run | explain | import | probe | coverage | report | selftest`.
 
 What people can get wrong is one line on stderr and an exit status; a traceback is a bug of this program.
 """
