@@ -61,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_fuzz,
         _add_run,
         _add_faults,
+        _add_minimize,
         _add_explain,
         _add_import,
         _add_probe,
@@ -120,7 +121,7 @@ def _add_fuzz(commands: Commands) -> None:
         "fuzz",
         "fuzz the running kernel against the model",
         "Make up programs, run each on the kernel and on the model, and write down every new kind of divergence\n"
-        "below STATE/findings (report.txt, program.prog, finding.json). A divergence never stops the session.",
+        "below STATE/findings (report.md, program, finding.json). A divergence never stops the session.",
         targets=True,
     )
     parser.add_argument(
@@ -187,6 +188,25 @@ def _add_faults(commands: Commands) -> None:
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all trials to OUT")
+
+
+def _add_minimize(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "minimize",
+        "make a program that diverges as small as shows the same",
+        "Run the program in FILE, and while it shows the same divergence, or the kernel makes the same report, take\n"
+        "away calls, shorten ranges, drop flags, put plainer mappings in. What is left is written to OUT, or to the\n"
+        "terminal; a first Ctrl-C ends it with the smallest so far.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="where to write it")
+    parser.add_argument(
+        "--seconds",
+        type=_seconds,
+        metavar="N",
+        help="how long it may take, on a guest as many times longer as that is slower (default: 20, a crash 180)",
+    )
 
 
 def _add_explain(commands: Commands) -> None:

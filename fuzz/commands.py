@@ -33,6 +33,7 @@ from fuzz.kernels_command import kernels as kernels
 from fuzz.matrix import compare as compare_kernels
 from fuzz.matrix import lines as matrix_lines
 from fuzz.matrix import to_json as matrix_json
+from fuzz.minimize_command import minimize as minimize
 from fuzz.mistakes import MISTAKES
 from fuzz.probe import examine
 from fuzz.probe import probe as probe_profile
@@ -112,7 +113,7 @@ def fuzz(options: Namespace) -> int:
     for name, why in outcome.left.items():
         print(f"unknown from then on: {name}, which was left behind: {why}")
     for text, path in outcome.new.items():
-        print(f"  {text}\n    {path}/report.txt" if path else f"  {text}")
+        print(f"  {text}\n    {path}/report.md" if path else f"  {text}")
     if options.json:
         data = _summary_json(outcome, environment, profile, options.target, seed)
         _write_json(options.json, data)
@@ -352,7 +353,7 @@ def selftest(options: Namespace) -> int:
         model = Model(executor.environment, profile)
 
         def blames_kernel(finding: Path) -> bool:
-            program = _read(finding / "program.prog", executor.environment.geometry)
+            program = _read(finding / "program", executor.environment.geometry)
             (result,) = replay_all([(finding.name, program)], executor, model)
             diverges = result.divergence is not None and result.divergence.field != "consistency"
             return diverges or bool(result.crash)

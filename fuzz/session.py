@@ -188,7 +188,7 @@ class Session:
                 self._screen.note(f"known divergence: {text}\n  {message['cause']}")
         elif text not in self._outcome.new:
             self._outcome.new[text] = path
-            where = f"  {path}/report.txt" if path else message["report"]
+            where = f"  {path}/report.md" if path else message["report"]
             self._screen.note(f"NEW divergence: {text}\n{where}")
 
     def _end(self, hand: Hand) -> None:

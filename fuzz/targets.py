@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import kernels
+from abi.environment import Geometry
 from fuzz.site import Site
 from fuzz.status import UnusableError, UsageError
 from kernel_bridge import BridgeError, ExecutorConfig, Guest, KernelExecutor
@@ -20,6 +21,8 @@ from kernels import KernelError
 from model.space import OVERCOMMIT_NEVER
 
 LOCAL: Final = "local"
+#: Another window for programs (bytes).
+_ELSEWHERE: Final = 0x12_4000_0000
 _QEMU: Final = "qemu:"
 _UML: Final = "uml:"
 #: Limits of an executor on the running kernel (seconds): a call, a program, a start, a boot.
@@ -93,15 +96,26 @@ class Target:
         def start() -> KernelExecutor:
             return self.start(user=user, worker=worker)
 
+        def elsewhere() -> KernelExecutor:
+            return self.start(user=user, worker=worker, window=_ELSEWHERE)
+
         def renew() -> KernelExecutor:
             return self.start(user=user, worker=worker, booted=True)
 
         return Site(
-            start, None if self.is_local else renew, self.vmlinux, lambda: self._slow, self.close
+            start,
+            elsewhere,
+            None if self.is_local else renew,
+            self.vmlinux,
+            lambda: self._slow,
+            self.close,
         )
 
-    def start(self, *, user: bool, worker: int = 0, booted: bool = False) -> KernelExecutor:
-        """A fresh executor, without root's rights if `user`; `booted`: on a guest that has run nothing since its boot.
+    def start(
+        self, *, user: bool, worker: int = 0, booted: bool = False, window: int = Geometry().window
+    ) -> KernelExecutor:
+        """A fresh executor, without root's rights if `user`; `booted`: on a guest that has run nothing since its boot;
+        window: where its programs aim (bytes).
 
         On the running kernel it stays on one processor: pages that wait in another's queues would escape MADV_PAGEOUT.
 
@@ -112,7 +126,9 @@ class Target:
             assert not booted, "the running kernel is not ours to boot"
             usable = sorted(os.sched_getaffinity(0), reverse=True)
             return KernelExecutor(
-                ExecutorConfig(drop_privileges=user, cpu=usable[worker % len(usable)]),
+                ExecutorConfig(
+                    window=window, drop_privileges=user, cpu=usable[worker % len(usable)]
+                ),
                 Local(self._kmsg),
             )
         place = next((i for i, (_, e) in enumerate(self._guests) if e is None or e.is_closed), -1)
@@ -124,6 +140,7 @@ class Target:
             if booted and not (last and last.is_untouched):
                 guest.renew()
         config = ExecutorConfig(
+            window=window,
             drop_privileges=user,
             reader=guest.reader,
             call_seconds=_CALL * self._slow,

@@ -77,7 +77,8 @@ def test_a_finding_becomes_a_regression_with_one_command(
     path = finding()
     assert main(["corpus", "add", str(path), "--corpus", "kept"]) == 0
     (file,) = Path("kept").iterdir()
-    calls = format_program((MAP, APART, MOVE), ENVIRONMENT.geometry)
+    calls = calls_only((path / "program").read_text())
+    assert "mremap" in calls
     assert file.name == name_of(calls)
     lines = file.read_text().splitlines()
     assert lines[0] == f"# {SIGNATURE}"
@@ -189,6 +190,22 @@ def test_a_finding_that_is_none_is_one_line(capsys: pytest.CaptureFixture[str]) 
         (path / "kernel.json").unlink(missing_ok=True)
         assert main(["corpus", "add", str(path), "--corpus", "kept"]) == 2
         assert "finding.json: not of a finding" in capsys.readouterr().err
+
+
+def test_of_a_report_of_the_kernel_the_smallest_series_is_kept() -> None:
+    path = Path("the-kernel-reported")
+    path.mkdir()
+    signature = "the kernel reported: WARNING in move_vma < mremap_to"
+    data = {"signature": signature, "environment": {"release": "7.3.4"}}
+    (path / "finding.json").write_text(json.dumps(data))
+    series = format_all([(MAP,), (UNMAP,)], ENVIRONMENT.geometry)
+    (path / "program").write_text(format_program((MAP, APART, UNMAP), ENVIRONMENT.geometry))
+    (path / "reduced").write_text(f"# WARNING in move_vma\n{series}")
+    for what in (path, path / "reduced"):
+        assert main(["corpus", "add", str(what), "--corpus", "kept"]) == 0
+    (file,) = Path("kept").iterdir()
+    stated = f"# expect: diverges on 7.3.4: {signature}"
+    assert file.read_text() == f"# WARNING in move_vma\n{stated}\n{series}"
 
 
 # merge and min
