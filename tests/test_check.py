@@ -1,6 +1,7 @@
 """`vmadiff check`: what headers state, whether a kernel does it, and what continuous integration is told."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -581,7 +582,11 @@ def test_the_shipped_corpus_is_as_stated_and_fast(tmp_path: Path) -> None:
     for rights in ([], ["--user"]):
         command = [sys.executable, "-P", "-m", "fuzz.cli", "check", "--json", "out.json", *rights]
         done = subprocess.run(
-            command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+            command,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr
         data = json.loads((tmp_path / "out.json").read_text())
@@ -605,7 +610,11 @@ def test_a_planted_mistake_is_noticed(tmp_path: Path) -> None:
     (root / "model" / "munmap.py").write_text(wrong)
     command = [sys.executable, "-P", "-m", "fuzz.cli", "check", str(root / "corpus" / "classes")]
     done = subprocess.run(
-        command, cwd=tmp_path, env={"PYTHONPATH": str(root)}, capture_output=True, text=True
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 1, done.stderr
     assert "munmap result: model ENOMEM, kernel EINVAL" in done.stdout
