@@ -7,8 +7,8 @@
 An address is `W` (the window), `T` (mmap_base, top of the search area) or `B` (where the heap starts) plus or minus
 pages, `W+12`, or plus bytes, `W+12+0x10`; or a number. A length or offset is in pages, `4p`, pages
 and bytes, `4p+0x10`, or a number. A trailing `= result` is ignored: traces are programs too. This is the form of
-corpus/, reports and replay. A line `# next program` stands between programs that ran one after the other. The comment at
-the top of a file may state how it fares, `# expect: ...`; what that means is known to `fuzz/expectation.py`.
+corpus/, reports and replay. A line `# next program` stands between programs that ran one after the other. The comment
+at the top of a file may state how it fares, `# expect: ...`; what that means is known to `fuzz/expectation.py`.
 """
 
 import re

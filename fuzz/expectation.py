@@ -41,7 +41,7 @@ _HEADER: Final = re.compile(r"#\s*expect\w*\s*:", re.IGNORECASE)
 _PREFIX: Final = "# expect: "
 _VERDICTS: Final = (AGREES, KNOWN, DIVERGES, UNKNOWN)
 _LINE: Final = re.compile(
-    r"(?P<verdict>\w+)(?: (?!on |with |without )(?P<entries>[\w-]+(?:, [\w-]+)*))?"
+    r"(?P<verdict>\w+)(?: (?!(?:on|with|without)\b)(?P<entries>[\w-]+(?:, [\w-]+)*))?"
     r"(?: on (?P<kernels>[^\s,]+(?:, [^\s,]+)*))?"
     r"(?: with (?P<having>\w+(?:, \w+)*))?"
     r"(?: without (?P<lacking>\w+(?:, \w+)*))?"
@@ -172,7 +172,7 @@ def parse(line: str) -> Expectation:
     Raises:
         ProgramError: it is not of the form.
     """
-    said, colon, text = line.rstrip().removeprefix(_PREFIX).partition(": ")
+    said, _, text = line.rstrip().removeprefix(_PREFIX).partition(": ")
     match = _LINE.fullmatch(said)
     if not line.startswith(_PREFIX) or match is None or match["verdict"] not in _VERDICTS:
         raise ProgramError(
@@ -186,7 +186,7 @@ def parse(line: str) -> Expectation:
     each = Expectation(match["verdict"], entries, kernels, having, lacking, text.strip())
     if (each.verdict == KNOWN) != bool(entries):
         raise ProgramError("`known`, and no other, names entries of corpus/divergences/")
-    if bool(colon) != bool(each.text) or (each.text and each.verdict not in (DIVERGES, UNKNOWN)):
+    if each.text and each.verdict not in (DIVERGES, UNKNOWN):
         raise ProgramError("only `diverges` has a signature behind a colon, and `unknown` a reason")
     if each.verdict == UNKNOWN and not each.text:
         raise ProgramError("`unknown` says why: `# expect: unknown ...: REASON`")

@@ -13,8 +13,8 @@ from fuzz.expectation import Expectation, Statements, header
 from fuzz.triage import explanations
 from fuzz.verdict import AGREES, DIVERGES, KNOWN
 
-#: What a finding's program is in, the smallest first; with a suffix in older ones.
-_PROGRAMS: Final = ("reduced", "reduced.prog", "program", "program.prog")
+#: What a finding's program is in, the smallest first.
+_PROGRAMS: Final = ("reduced", "program")
 _FINDING: Final = "finding.json"
 _KERNEL: Final = "kernel.json"
 
@@ -73,7 +73,7 @@ def from_path(path: Path, statements: Statements, *, fixed: bool = False) -> Reg
     if path.is_dir():
         found = [path / name for name in _PROGRAMS if (path / name).is_file()]
         if not found:
-            raise ProgramError(f"{path}: neither a program nor a finding: it has no {_PROGRAMS[2]}")
+            raise ProgramError(f"{path}: neither a program nor a finding: it has no `program`")
         file = found[0]
     made = from_text(read_text(file), str(file), statements)
     if fixed:

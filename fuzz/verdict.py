@@ -11,7 +11,7 @@ from fuzz.console import reports
 from fuzz.headlines import gravest
 from fuzz.replay import Replay
 from fuzz.restraint import is_filling
-from fuzz.triage import Known, explanations, signature
+from fuzz.triage import Known, explanations
 
 Kind = Literal["agrees", "known", "diverges", "crashed", "unknown"]
 AGREES: Final = "agrees"
@@ -38,10 +38,8 @@ class Verdict:
 
 def judge(result: Replay, release: str, known: Sequence[Known]) -> Verdict:
     """What became of a program on the kernel `release`."""
-    divergence = result.divergence
-    if divergence is not None:
-        text = signature(result.program[divergence.index], divergence)
-        return _explained(DIVERGES, text, release, known)
+    if result.divergence is not None:
+        return _explained(DIVERGES, result.text, release, known)
     if result.loss_kind == "crash":
         worst = gravest(reports(result.console.encode()))
         return _explained(CRASHED, worst.signature if worst else result.loss, release, known)
