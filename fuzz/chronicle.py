@@ -55,16 +55,17 @@ class Chronicle:
         self._written = 0.0
         self._due = _INTERVAL
 
-    def found(self, signature: str, path: str, cause: str, kernel: str) -> None:
+    def found(self, signature: str, path: str, cause: str, kernel: str, there: str = "") -> None:
         """A worker has told of a finding: it is in the directory `path`, or explained by `cause`; `kernel` is the
-        release that showed it.
+        release that showed it, `there` the signature that it has on that kernel, if that is not the one it is told by.
 
         Raises:
             OSError: it could not be written.
         """
-        place = Path(path) if path else self._state / "known" / name_of(signature)
+        there = there or signature
+        place = Path(path) if path else self._state / "known" / name_of(there)
         if cause and not path:
-            data = json.dumps({"signature": signature, "cause": cause}, indent=1).encode() + b"\n"
+            data = json.dumps({"signature": there, "cause": cause}, indent=1).encode() + b"\n"
             write_directory(place, {"finding.json": data})
         if path or cause:
             self._places.setdefault(signature, (place, kernel))

@@ -201,7 +201,9 @@ class Session:
     def _find(self, message: Message) -> None:
         text, path = message["signature"], message["path"]
         try:
-            self._chronicle.found(text, path, message["cause"], message["kernel"])
+            self._chronicle.found(
+                text, path, message["cause"], message["kernel"], message["signature_there"]
+            )
         except OSError as error:
             self._note(f"the record of this session cannot be written: {error}")
         if message["cause"]:

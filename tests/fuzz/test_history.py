@@ -197,6 +197,18 @@ def test_chronicle_keeps_known_divergences(tmp_path: Path) -> None:
     assert "a bug" in (tmp_path / "index.html").read_text()
 
 
+def test_what_several_kernels_show_is_known_once(tmp_path: Path) -> None:
+    chronicle = Chronicle(tmp_path, "s", "6.18", "6.18", lambda: 100.0)
+    chronicle.found(TEXT, "", "a bug", "6.18.1")
+    chronicle.found(f"{TEXT} [7.2]", "", "a bug", "7.2.6", TEXT)
+    chronicle.hear(0, {TEXT: 2})
+    chronicle.hear((0, "7.2"), {f"{TEXT} [7.2]": 3})
+    chronicle.write(Figures(seconds=10.0))
+    (row,) = rows(tmp_path)
+    assert (row.title, row.count) == ("mm/mremap: mremap(FIXED) fails with EINVAL", 5)
+    assert row.kernels == ("6.18.1", "7.2.6")
+
+
 def test_chronicle_is_written_at_intervals(tmp_path: Path) -> None:
     chronicle = Chronicle(tmp_path, "s", "6.18", "6.18", lambda: 100.0)
     assert [chronicle.is_due(at) for at in (0.0, 9.9, 10.0)] == [False, False, True]
