@@ -85,6 +85,7 @@ def _command(
     kernel: bool = True,
     target: bool = True,
     targets: bool = False,
+    profile: bool = True,
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         name,
@@ -108,6 +109,12 @@ def _command(
             metavar="KERNEL",
             help="the kernel to run on: local (the running one, default), the name of one that `vmadiff kernels list`"
             f" shows, qemu:IMAGE, or uml:BINARY.{more}",
+        )
+    if kernel and target and profile:
+        parser.add_argument(
+            "--profile",
+            metavar="RELEASE",
+            help="the release whose behaviour is expected, such as 6.16 (default: that of the kernel, as probed)",
         )
     return parser
 
@@ -157,6 +164,10 @@ def _add_fuzz(commands: Commands) -> None:
     parser.add_argument(
         "--unguided", action="store_true", help="do without Atheris' coverage guidance"
     )
+    parser.add_argument(
+        "--unseeded", action="store_true", help="do without the programs that come with vmadiff"
+    )
+    parser.add_argument("--unmask", action="store_true", help="known divergences are new ones, too")
 
 
 def _add_run(commands: Commands) -> None:
@@ -263,6 +274,7 @@ def _add_probe(commands: Commands) -> None:
         "show the kernel, its profile, and what is usable here",
         "Find out which of the model's named changes the running kernel has, by running a witness program for each,\n"
         "and what of the fuzzer's domain this machine and user allow.",
+        profile=False,
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the answers to FILE")
 
