@@ -15,8 +15,10 @@ from abi.calls import Program
 from abi.environment import Environment, Geometry
 from abi.program import ProgramError, format_call
 from fuzz import corpus, reference
+from fuzz.check_command import check_corpus as check_corpus
 from fuzz.console import reports
 from fuzz.corpus import shipped
+from fuzz.corpus_command import corpus_command as corpus_command
 from fuzz.coverage import lines as coverage_lines
 from fuzz.coverage import measure as measure_coverage
 from fuzz.coverage import to_json as coverage_json
@@ -51,12 +53,11 @@ from fuzz.status import (
 )
 from fuzz.storage import write_atomically
 from fuzz.strace import StraceError
-from fuzz.targets import LOCAL, Target
+from fuzz.targets import LOCAL, Target, refuse_strict_commit
 from kernel_bridge import BridgeError, KernelExecutor
 from model.errors import Unmodelled
 from model.profile import CHANGES, Profile
 from model.run import Model
-from model.space import OVERCOMMIT_NEVER
 
 _DEFAULT_SECONDS = 60.0
 _READERS = {"query": "PROCMAP_QUERY", "maps": "/proc/self/maps"}
@@ -399,11 +400,7 @@ def _executor(options: Namespace) -> Iterator[KernelExecutor]:
     name = getattr(options, "target", LOCAL)
     try:
         with Target(name) as target, target.start(user=options.user) as executor:
-            if target.is_local and executor.environment.overcommit == OVERCOMMIT_NEVER:
-                raise UnusableError(
-                    "vm.overcommit_memory is 2, and kernels before 7.3.4 lose promised memory when a moved mapping"
-                    " shrinks: fuzzing would use up the commit limit of this machine; set it to 0 or 1"
-                )
+            refuse_strict_commit(target, executor)
             yield executor
     except BridgeError as error:
         raise UnusableError(str(error)) from None

@@ -133,12 +133,21 @@ class Replay:
 def replay(
     programs: Sequence[tuple[str, Program]], executor: Executor, model: Model, *, full: bool = True
 ) -> list[Replay]:
-    """Run each named program on both sides, observed in full unless told otherwise."""
-    observations = executor.run([program for _, program in programs], full=full)
+    """Run each named program on both sides, observed in full unless told otherwise.
+
+    Raises:
+        BridgeError: executors die at start, again and again.
+    """
+    executor.submit(
+        [program for _, program in programs], range(len(programs)) if full else ()
+    )  # and while the kernel is busy:
+    predictions = [predict(model, program, full=full) for _, program in programs]
     initial = initial_layout(executor.environment)
     results = []
-    for (name, program), observed in zip(programs, observations, strict=True):
-        expected, unmodelled, crash = predict(model, program, full=full)
+    for (name, program), predicted, observed in zip(
+        programs, predictions, executor.collect(), strict=True
+    ):
+        expected, unmodelled, crash = predicted
         ours, theirs = unpack(expected, initial), unpack(observed.data, initial)
         if may_fail(program) and not (unmodelled or crash):
             try:

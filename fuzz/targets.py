@@ -11,13 +11,14 @@ from typing import Final
 import kernels
 from abi.environment import Geometry
 from fuzz.site import Site
-from fuzz.status import UsageError
+from fuzz.status import UnusableError, UsageError
 from kernel_bridge import BridgeError, ExecutorConfig, Guest, KernelExecutor
 from kernel_bridge.build import BuildError, writable_directory
 from kernel_bridge.guest import Qemu, Uml
 from kernel_bridge.kmsg import Kmsg, KmsgError
 from kernel_bridge.local import Local
 from kernels import KernelError
+from model.space import OVERCOMMIT_NEVER
 
 LOCAL: Final = "local"
 #: Another window for programs (bytes).
@@ -218,6 +219,19 @@ class Target:
     def _boot_uml(self, uml: Uml, modules: list[tuple[str, bytes]], more: float) -> Guest:
         self._slow = uml.slow * more
         return _settled(Guest(uml, modules, _BOOT * self._slow), more)
+
+
+def refuse_strict_commit(target: Target, executor: KernelExecutor) -> None:
+    """Nothing is run where the machine's commit limit would be used up.
+
+    Raises:
+        UnusableError: it would.
+    """
+    if target.is_local and executor.environment.overcommit == OVERCOMMIT_NEVER:
+        raise UnusableError(
+            "vm.overcommit_memory is 2, and kernels before 7.3.4 lose promised memory when a moved mapping"
+            " shrinks: fuzzing would use up the commit limit of this machine; set it to 0 or 1"
+        )
 
 
 def _settled(guest: Guest, more: float) -> Guest:
