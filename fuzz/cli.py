@@ -359,6 +359,7 @@ def _add_check(commands: Commands) -> None:
         "and compare each verdict with what the program's header says of that kernel, such as\n"
         "`# expect: diverges on 6.16.*`; where it says nothing, model and kernel have to agree. What is said to\n"
         "diverge and does not has failed, too. corpus/README.md has the form of a header.",
+        profile=False,
     )
     parser.set_defaults(command="check_corpus")
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH")
