@@ -89,6 +89,7 @@ def _command(
     kernel: bool = True,
     target: bool = True,
     targets: bool = False,
+    profile: bool = True,
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         name,
@@ -112,6 +113,12 @@ def _command(
             metavar="KERNEL",
             help="the kernel to run on: local (the running one, default), the name of one that `vmadiff kernels list`"
             f" shows, qemu:IMAGE, or uml:BINARY.{more}",
+        )
+    if kernel and target and profile:
+        parser.add_argument(
+            "--profile",
+            metavar="RELEASE",
+            help="the release whose behaviour is expected, such as 6.16 (default: that of the kernel, as probed)",
         )
     return parser
 
@@ -161,6 +168,10 @@ def _add_fuzz(commands: Commands) -> None:
     parser.add_argument(
         "--unguided", action="store_true", help="do without Atheris' coverage guidance"
     )
+    parser.add_argument(
+        "--unseeded", action="store_true", help="do without the programs that come with vmadiff"
+    )
+    parser.add_argument("--unmask", action="store_true", help="known divergences are new ones, too")
 
 
 def _add_run(commands: Commands) -> None:
@@ -273,6 +284,7 @@ def _add_probe(commands: Commands) -> None:
         "show the kernel, its profile, and what is usable here",
         "Find out which of the model's named changes the running kernel has, by running a witness program for each,\n"
         "and what of the fuzzer's domain this machine and user allow.",
+        profile=False,
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the answers to FILE")
 
@@ -354,6 +366,7 @@ def _add_check(commands: Commands) -> None:
         "and compare each verdict with what the program's header says of that kernel, such as\n"
         "`# expect: diverges on 6.16.*`; where it says nothing, model and kernel have to agree. What is said to\n"
         "diverge and does not has failed, too. corpus/README.md has the form of a header.",
+        profile=False,
     )
     parser.set_defaults(command="check_corpus")
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH")

@@ -37,7 +37,7 @@ from fuzz.matrix import to_json as matrix_json
 from fuzz.minimize_command import minimize as minimize
 from fuzz.mistakes import MISTAKES
 from fuzz.probe import examine
-from fuzz.probe import probe as probe_profile
+from fuzz.profiles import profile_for
 from fuzz.replay import Replay
 from fuzz.replay import replay as replay_all
 from fuzz.report import result_text
@@ -78,7 +78,7 @@ def fuzz(options: Namespace) -> int:
     for name in also:
         Target(name).close()
     with _executor(options) as executor:
-        profile, environment = probe_profile(executor), executor.environment
+        profile, environment = profile_for(executor, options.profile), executor.environment
     seconds = options.time
     if seconds is None:
         seconds = 0.0 if options.runs else _DEFAULT_SECONDS
@@ -102,6 +102,8 @@ def fuzz(options: Namespace) -> int:
             seconds=seconds or None,
             runs=options.runs,
             guided=not options.unguided,
+            seeds=not options.unseeded,
+            unmask=options.unmask,
             user=options.user,
             target=options.target,
             also=also,
@@ -141,7 +143,7 @@ def run(options: Namespace) -> int:
             for name, program in _read_all(path, environment.geometry)
         ]
         programs = [(name, program) for _, name, program in sources]
-        model = Model(environment, probe_profile(executor))
+        model = Model(environment, profile_for(executor, options.profile))
         executor.printed()
         results = replay_all(programs, executor, model)
         printed = "".join(result.console for result in results).encode() + executor.printed()
@@ -175,7 +177,7 @@ def faults(options: Namespace) -> int:
             raise UsageError(
                 f"{environment.release} has no fault injection: see `vmadiff kernels build --help`"
             )
-        model = Model(environment, probe_profile(executor))
+        model = Model(environment, profile_for(executor, options.profile))
 
         def say(trial: Trial) -> None:
             print(trial.line(environment), flush=True)
@@ -201,7 +203,7 @@ def explain(options: Namespace) -> int:
     with _executor(options) as executor:
         environment = executor.environment
         program = _read(options.file, environment.geometry)
-        model = Model(environment, probe_profile(executor))
+        model = Model(environment, profile_for(executor, options.profile))
     try:
         for call, value, rules in explain_program(model, program):
             result = result_text(call, value, environment.geometry)
@@ -242,7 +244,7 @@ def _run_imported(files: list[Path], options: Namespace) -> int:
     """Replay the files; a line for each, every step of those that do not agree."""
     status = OK
     with _executor(options) as executor:
-        model = Model(executor.environment, probe_profile(executor))
+        model = Model(executor.environment, profile_for(executor, options.profile))
         for path in files:
             program = _read(path, executor.environment.geometry)
             program = _harmless(path, program, executor.environment)
@@ -361,7 +363,7 @@ def selftest(options: Namespace) -> int:
         raise UsageError(f"no planted mistake is called {', '.join(unknown)}; see --list")
     chosen = [m for m in MISTAKES if not options.only or m.name in options.only]
     with _executor(options) as executor, tempfile.TemporaryDirectory(prefix="vmadiff-") as state:
-        profile = probe_profile(executor)
+        profile = examine(executor).profile
         model = Model(executor.environment, profile)
 
         def blames_kernel(finding: Path) -> bool:

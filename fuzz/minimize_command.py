@@ -16,7 +16,7 @@ from fuzz.console import reports
 from fuzz.crash_finding import CrashFinding
 from fuzz.headlines import causes
 from fuzz.minimize import SECONDS
-from fuzz.probe import probe
+from fuzz.profiles import profile_for
 from fuzz.reduction import SECONDS as CRASH_SECONDS
 from fuzz.reduction import reduce_crash
 from fuzz.replay import Replay, replay
@@ -36,7 +36,9 @@ def minimize(options: Namespace) -> int:
     try:
         with Target(options.target) as target, _stoppable() as is_stopped:
             site = target.site(user=options.user, worker=0)
-            text, how = _Minimizing(site, options.file, options.seconds, is_stopped).run()
+            text, how = _Minimizing(
+                site, options.file, options.profile, options.seconds, is_stopped
+            ).run()
             print(how, file=sys.stderr)
             stopped = is_stopped()
     except BridgeError as error:
@@ -52,10 +54,16 @@ class _Minimizing:
     """One file. seconds: the time there is, as usual if None."""
 
     def __init__(
-        self, site: Site, path: Path, seconds: float | None, is_over: Callable[[], bool]
+        self,
+        site: Site,
+        path: Path,
+        release: str | None,
+        seconds: float | None,
+        is_over: Callable[[], bool],
     ) -> None:
         self._site = site
         self._path = path
+        self._release = release
         self._seconds = seconds
         self._is_over = is_over
 
@@ -64,7 +72,7 @@ class _Minimizing:
         executor = self._site.start()
         try:
             environment = executor.environment
-            profile = probe(executor)
+            profile = profile_for(executor, self._release)
             programs = self._read(environment)
             model = Model(environment, profile)
             executor.printed()

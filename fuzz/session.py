@@ -44,6 +44,7 @@ class Options:
     runs: int | None = None
     guided: bool = True
     seeds: bool = True
+    unmask: bool = False
     user: bool = False
     target: str = "local"
     also: tuple[str, ...] = ()
@@ -145,6 +146,7 @@ class Session:
                     cpus=processors(worker, o.workers),
                     guided=o.guided,
                     seeds=o.seeds,
+                    unmask=o.unmask,
                     user=o.user,
                     target=o.target,
                     also=o.also,

@@ -322,6 +322,22 @@ def test_new_divergence_is_status_1_and_can_be_replayed(mistaken: Path, tmp_path
     assert len((found / "program").read_text().splitlines()) == 3, "two lines about it, one call"
 
 
+def test_another_release_may_be_expected(tmp_path: Path) -> None:
+    witness = ROOT / "corpus" / "witnesses" / "multi_vma_move.prog"
+    assert run("run", witness, "--profile", "6.19", cwd=tmp_path)[0] == 0
+    status, out, _ = run("run", witness, "--profile", "6.12", cwd=tmp_path)
+    assert status == 1
+    assert "| -1 EFAULT" in out
+    status, _, err = run("fuzz", "--profile", "5.4", cwd=tmp_path)
+    assert status == 2
+    assert err.startswith("vmadiff: no profile is called 5.4; there are 6.1, 6.12,")
+
+
+def test_unseeded_fuzzing_begins_with_nothing(tmp_path: Path) -> None:
+    run("fuzz", "--runs", 1, "--unseeded", "--json", "o", cwd=tmp_path)
+    assert json.loads((tmp_path / "o").read_text())["corpus"] <= 1
+
+
 def test_minimize_leaves_the_smallest(mistaken: Path, tmp_path: Path) -> None:
     (tmp_path / "long.prog").write_text(
         "mmap(W+9, 5p, PROT_READ, MAP_SHARED|MAP_FIXED, memfd, 3p)\n"

@@ -31,10 +31,12 @@ def run(
         yield executor
 
     monkeypatch.setattr(commands, "_executor", lend)
-    monkeypatch.setattr(commands, "probe_profile", lambda executor: NEW)
+    monkeypatch.setattr(commands, "profile_for", lambda executor, release: NEW)
     program, out = directory / "a.prog", directory / "out.json"
     program.write_text(PROGRAM)
-    status = commands.run(Namespace(files=[program], layouts=False, json=out, format="text"))
+    status = commands.run(
+        Namespace(files=[program], layouts=False, json=out, format="text", profile=None)
+    )
     return status, json.loads(out.read_text())["reports"]
 
 
@@ -75,10 +77,10 @@ def test_format(
         yield FakeExecutor(OLD)
 
     monkeypatch.setattr(commands, "_executor", lend)
-    monkeypatch.setattr(commands, "probe_profile", lambda executor: NEW)
+    monkeypatch.setattr(commands, "profile_for", lambda executor, release: NEW)
     path = tmp_path / "a.prog"
     path.write_text(f"# a comment\n{PROGRAM}# next program\n\n{GUARD}")
-    options = Namespace(files=[path], layouts=False, json=None, format="json")
+    options = Namespace(files=[path], layouts=False, json=None, format="json", profile=None)
     assert commands.run(options) == 1
     agrees, diverges = json.loads(capsys.readouterr().out)["results"]
     assert (agrees["name"], agrees["verdict"], agrees["line"]) == (f"{path}#1", "agrees", 0)
@@ -97,10 +99,10 @@ def test_format_tells_what_the_kernel_reported(
         yield FakeExecutor(NEW, says=warn)
 
     monkeypatch.setattr(commands, "_executor", lend)
-    monkeypatch.setattr(commands, "probe_profile", lambda executor: NEW)
+    monkeypatch.setattr(commands, "profile_for", lambda executor, release: NEW)
     path = tmp_path / "a.prog"
     path.write_text(PROGRAM)
-    options = Namespace(files=[path], layouts=False, json=None, format="json")
+    options = Namespace(files=[path], layouts=False, json=None, format="json", profile=None)
     assert commands.run(options) == 1
     results = json.loads(capsys.readouterr().out)["results"]
     assert [(each["name"], each["verdict"]) for each in results] == [
