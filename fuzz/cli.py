@@ -1,4 +1,4 @@
-"""The command line: `vmadiff fuzz | run | explain | import | probe | coverage | selftest`.
+"""The command line: `vmadiff fuzz | run | explain | import | probe | coverage | report | selftest`.
 
 What people can get wrong is one line on stderr and an exit status; a traceback is a bug of this program.
 """
@@ -70,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_matrix,
         _add_check,
         _add_corpus,
+        _add_report,
         _add_kernels,
     ):
         add(commands)
@@ -183,6 +184,12 @@ def _add_run(commands: Commands) -> None:
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--layouts", action="store_true", help="draw the layout after every call")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="text",
+        help="of what is printed: text (default) has every call, the others a result for each program",
+    )
     parser.add_argument(
         "--json", type=Path, metavar="OUT", help="write all steps, results and layouts to OUT"
     )
@@ -418,6 +425,38 @@ def _add_corpus(commands: Commands) -> None:
         parser.add_argument(
             "--corpus", type=Path, metavar="DIR", help="the corpus (default: .vmadiff/corpus)"
         )
+
+
+def _add_report(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "report",
+        "write the index of what was found, or print it for machines",
+        "Write index.html, which lists the findings in the directory STATE and shows how fuzzing went, as sessions do\n"
+        "while they run. A line in a file `status` in a finding's directory is shown as its status, and kept.",
+        kernel=False,
+    )
+    parser.add_argument(
+        "state",
+        nargs="?",
+        type=Path,
+        default=Path(".vmadiff"),
+        metavar="STATE",
+        help="(default: .vmadiff)",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="write it to DIR, with a copy of all findings (default: STATE)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="text",
+        help="of what is printed: text (default) has a line for each finding, the others a result",
+    )
 
 
 def _add_kernels(commands: Commands) -> None:

@@ -26,6 +26,7 @@ from fuzz.display import Figures, Screen, summary
 from fuzz.explain import explain as explain_program
 from fuzz.faults import Trial, counts, try_all
 from fuzz.faults import to_json as faults_json
+from fuzz.formats import render
 from fuzz.headlines import causes
 from fuzz.imports import import_strace as read_strace
 from fuzz.kernels_command import default_kernels, fetch_missing
@@ -40,7 +41,9 @@ from fuzz.profiles import profile_for
 from fuzz.replay import Replay
 from fuzz.replay import replay as replay_all
 from fuzz.report import result_text
+from fuzz.report_command import report as report
 from fuzz.restraint import restrain_program
+from fuzz.results import of_replays
 from fuzz.selftest import selftest as try_mistakes
 from fuzz.session import Options, Outcome, Session
 from fuzz.status import (
@@ -104,6 +107,7 @@ def fuzz(options: Namespace) -> int:
             user=options.user,
             target=options.target,
             also=also,
+            release=environment.release,
         ),
         Screen(sys.stdout, _columns()),
         title,
@@ -133,20 +137,28 @@ def run(options: Namespace) -> int:
     _check_output(options.json)
     with _executor(options) as executor:
         environment = executor.environment
-        programs = [
-            (name, _harmless(path, program, environment))
+        sources = [
+            (path, name, _harmless(path, program, environment))
             for path in options.files
             for name, program in _read_all(path, environment.geometry)
         ]
+        programs = [(name, program) for _, name, program in sources]
         model = Model(environment, profile_for(executor, options.profile))
         executor.printed()
         results = replay_all(programs, executor, model)
         printed = "".join(result.console for result in results).encode() + executor.printed()
     crashes = causes(reports(printed))
-    for result in results:
-        print("\n".join(result.lines(options.layouts)))
-    for crash in crashes:
-        print(f"\n{crash.signature}\n\n{crash.text}", end="")
+    if options.format == "text":
+        for result in results:
+            print("\n".join(result.lines(options.layouts)))
+        for crash in crashes:
+            print(f"\n{crash.signature}\n\n{crash.text}", end="")
+    else:
+        title = (
+            f"vmadiff: {environment.release} {environment.machine}, profile {model.profile.name}"
+        )
+        told = of_replays(results, [path for path, *_ in sources], crashes)
+        print(render(told, options.format, title), end="")
     if options.json:
         data = _replay_json(results, environment, model.profile.name)
         _write_json(options.json, {**data, "reports": [crash.signature for crash in crashes]})

@@ -1,6 +1,6 @@
 """A kernel's report on disk: a directory as for a divergence, with what ran before it and what is left of that.
 
-findings/<title>/report.md      for people: what ran, how it came again, the report with file and line
+findings/<title>/report.md, report.html   for people: what ran, how it came again, the report with file and line
                  program    the program that was running
                  before     up to a thousand before it, oldest first
                  reduced    the fewest programs and calls that bring it about, where that was found out
@@ -18,6 +18,7 @@ from abi.environment import Environment
 from abi.program import format_all, format_program
 from fuzz.findings import name_of
 from fuzz.headlines import Crash
+from fuzz.pages.text import page
 from fuzz.storage import write_atomically, write_directory
 from fuzz.symbols import locate
 from fuzz.trials import Ran
@@ -155,4 +156,5 @@ class CrashFinding:
             series = format_all([each.program for each in self.reduction.series], geometry)
             files["reduced"] = f"{head}# {self.reduction.how}\n{series}".encode()
         files["finding.json"] = json.dumps(data, indent=1).encode() + b"\n"
+        files["report.html"] = page(self.crash.title, self.text(), sorted(files)).encode()
         return files

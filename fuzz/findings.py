@@ -1,6 +1,7 @@
 """Divergences on disk: one directory each, named by its signature, written whole or not at all.
 
-findings/<signature>/report.md       for people
+findings/<signature>/report.md       for people, as a mail
+                     report.html     the same, with a picture
                      program         the smallest program that shows it, to replay
                      original        the program with which it was found, if that is another
                      trace           both sides of each of its calls
@@ -20,6 +21,9 @@ from abi.environment import Environment
 from abi.program import format_program
 from fuzz.blame import Blame
 from fuzz.compare import Divergence
+from fuzz.mail import mail
+from fuzz.pages.finding import page
+from fuzz.pages.text import page as text_page
 from fuzz.replay import Replay
 from fuzz.report import report, step_json
 from fuzz.storage import write_atomically, write_directory
@@ -119,7 +123,6 @@ class Finding:
     def files(self) -> dict[str, bytes]:
         """The contents of its directory, by name."""
         files = {
-            "report.md": self.text().encode(),
             "program": self.program_text(self.program).encode(),
             "trace": "\n".join([*self.replay.lines(layouts=True), ""]).encode(),
             "finding.json": _json(self.to_json()),
@@ -127,7 +130,10 @@ class Finding:
         }
         if self.original and self.original != self.program:
             files["original"] = self.program_text(self.original).encode()
-        return files
+        notes = (f"minimized: {self.minimized}",) * bool(self.minimized)
+        names = sorted([*files, "report.md"])
+        told = (self.replay, self.profile, self.blame, notes, names)
+        return {"report.md": mail(*told).encode(), "report.html": page(*told).encode(), **files}
 
 
 def _json(data: dict[str, Any]) -> bytes:
@@ -167,8 +173,10 @@ def write_crash(directory: Path, signature: str, program_text: str, trace: str) 
         OSError: it could not be written.
     """
     path = directory / name_of(signature)
+    text = f"{signature}\n\n{program_text}\n{trace}"
     files = {
-        "report.md": f"{signature}\n\n{program_text}\n{trace}".encode(),
+        "report.md": text.encode(),
+        "report.html": text_page(signature, text, ("program", "report.md")).encode(),
         "program": f"# {signature}\n{program_text}".encode(),
     }
     write_directory(path, files)

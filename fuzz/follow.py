@@ -102,8 +102,13 @@ class Follower:
             fields["signature"] = f"{fields['signature']} [{self.name}]"
             self._tell_all(kind, **fields)
         elif kind == "stats":
+            seen = fields["occurrences"].items()
             self._tell_all(
-                "follower", name=self.name, sequences=fields["sequences"], calls=fields["calls"]
+                "follower",
+                name=self.name,
+                sequences=fields["sequences"],
+                calls=fields["calls"],
+                occurrences={f"{text} [{self.name}]": count for text, count in seen},
             )
         elif kind in _PASSED:
             self._tell_all(kind, text=f"{self.name}: {fields['text']}")

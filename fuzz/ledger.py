@@ -139,6 +139,8 @@ class Ledger:
             path=path,
             cause=known.cause if known else "",
             report=report,
+            kernel=self._environment.release,
+            signature_there=text,
             index=self.sequences,
             calls=len(finding.program) if finding else 0,
             minimized=finding.minimized if finding else "",

@@ -310,7 +310,15 @@ def test_new_divergence_is_status_1_and_can_be_replayed(mistaken: Path, tmp_path
     assert run("run", found / "program", cwd=tmp_path)[0] == 0, "it was the model's mistake"
     data = json.loads((found / "kernel.json").read_text())
     Environment.from_json(data["environment"])
-    assert "likely wrong: the kernel or the model" in (found / "report.md").read_text()
+    assert "\nThe kernel or the model: " in (found / "report.md").read_text()
+    assert "the kernel or the model; " in (found / "report.html").read_text()
+    seen = json.loads((found / "seen.json").read_text())
+    assert seen["kernels"] == [data["release"]]
+    assert seen["count"] >= 1
+    listed = (tmp_path / ".vmadiff" / "index.html").read_text()
+    assert f'href="findings/{found.name}/report.html"' in listed
+    *_, last = (tmp_path / ".vmadiff" / "history.jsonl").read_text().splitlines()
+    assert json.loads(last)["sequences"] == 2000
     assert len((found / "program").read_text().splitlines()) == 3, "two lines about it, one call"
 
 

@@ -317,7 +317,7 @@ def test_directory(tmp_path: Path) -> None:
     assert new
     assert path.name.startswith("the-kernel-reported-WARNING-in-move-vma-")
     assert sorted(file.name for file in path.iterdir()) == [
-        "before", "console.log", "finding.json", "program", "report.md",
+        "before", "console.log", "finding.json", "program", "report.html", "report.md",
     ]  # fmt: skip
     geometry = ENVIRONMENT.geometry
     assert corpus.read_program(path / "program", geometry) == program(2)
