@@ -11,16 +11,19 @@ findings/<signature>/report.md       for people, as a mail
 
 import json
 import re
+from base64 import b85decode, b85encode
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from zlib import compress, decompress, error
 
 from abi.calls import Program
 from abi.environment import Environment
-from abi.program import format_program
+from abi.program import format_program, parse
+from abi.trace import unpack
 from fuzz.blame import Blame
-from fuzz.compare import Divergence
+from fuzz.compare import Divergence, diverging_step, initial_layout
 from fuzz.mail import mail
 from fuzz.pages.finding import page
 from fuzz.pages.text import page as text_page
@@ -107,6 +110,8 @@ class Finding:
             "values": list(self.values),
             "full": self.replay.full,
             "seed": self.seed,
+            "traces": [b85encode(compress(data)).decode() for data in self.replay.packed],
+            "minimize_seconds": self.minimize_seconds,
             "blame": self.blame.to_json(),
         }
 
@@ -134,6 +139,50 @@ class Finding:
         names = sorted([*files, "report.md"])
         told = (self.replay, self.profile, self.blame, notes, names)
         return {"report.md": mail(*told).encode(), "report.html": page(*told).encode(), **files}
+
+
+def load(path: Path) -> Finding:
+    """The finding in the directory `path`.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is none, or one of a kernel's report or a failure of the model.
+    """
+    try:
+        data = json.loads((path / "finding.json").read_text())
+        kernel = json.loads((path / "kernel.json").read_text())
+        environment = Environment.from_json(kernel["environment"])
+        program, original = (
+            parse(data[name], environment.geometry) for name in ("program", "original")
+        )
+        initial = initial_layout(environment)
+        expected, observed = (decompress(b85decode(each)) for each in data["traces"])
+        ours, theirs = unpack(expected, initial), unpack(observed, initial)
+        divergence = diverging_step(ours, theirs, initial)
+        if divergence is None:
+            raise ValueError("its traces agree")
+        return Finding(
+            Replay(
+                "",
+                program,
+                environment,
+                ours,
+                theirs,
+                divergence,
+                full=data["full"],
+                packed=(expected, observed),
+            ),
+            kernel["profile"],
+            tuple(kernel["changes"]),
+            data["seed"],
+            Blame.from_json(data["blame"]),
+            data["stable"],
+            original,
+            data["minimized"],
+            data["minimize_seconds"],
+        )
+    except (ValueError, KeyError, TypeError, error) as problem:
+        raise ValueError(f"{path}: not a finding of this version: {problem!r}") from None
 
 
 def _json(data: dict[str, Any]) -> bytes:

@@ -340,6 +340,7 @@ class Worker:
                 theirs,
                 divergence,
                 full=prepared.full,
+                packed=(expected, observed.data),
             )
             self._diverged(prepared, seen)
         loss = observed.loss
