@@ -15,6 +15,7 @@ from abi.calls import Program
 from abi.environment import Environment, Geometry
 from abi.program import ProgramError, format_call
 from fuzz import corpus, reference
+from fuzz.bisect_command import bisect as bisect
 from fuzz.console import reports
 from fuzz.corpus import shipped
 from fuzz.coverage import lines as coverage_lines
