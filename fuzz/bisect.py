@@ -10,7 +10,7 @@ A kernel that cannot be asked, or that parts from its model in another way, is s
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Final
 
 from abi.calls import Program
@@ -211,10 +211,12 @@ def _next(
     open_ = [index for index in range(count) if index not in seen]
     if not open_ or everything:
         return open_[0] if open_ else None
-    answers = {i: a for i, each in sorted(seen.items()) if (a := answer(each)) is not None}
+    answers: dict[int, Hashable] = {
+        i: a for i, each in sorted(seen.items()) if (a := answer(each)) is not None
+    }
     # From each end inwards, until one can be asked.
     first, last = min(answers, default=count), max(answers, default=-1)
-    for index in (*range(first), *range(count - 1, last, -1)):
+    for index in chain(range(first), range(count - 1, last, -1)):
         if index not in seen:
             return index
     if hint in open_:
