@@ -14,13 +14,14 @@ from pathlib import Path
 from shutil import which
 from typing import Final
 
-from kernels.cache import KernelError, UnknownKernelError, adding_directory
+from kernels.cache import KernelError, UnknownKernelError
 
 #: The words of `git bisect`: a search for what a fix ended has others, for "good" may not be the newer side.
 OLD: Final = "before"
 NEW: Final = "since"
 SKIP: Final = "skip"
 _TREE: Final = "tree"
+_UNFINISHED: Final = ".new-tree"
 _FOUND: Final = re.compile(rf"^# first {NEW} commit: \[(\w+)\]", re.MULTILINE)
 _ONLY_SKIPPED: Final = "# only skipped commits left to test"
 _POSSIBLE: Final = re.compile(rf"^# possible first {NEW} commit: \[(\w+)\]", re.MULTILINE)
@@ -57,18 +58,16 @@ def find(tree: Path, revision: str) -> Commit:
         raise KernelError("to search commits, install git")
     if not tree.is_dir():
         raise UnknownKernelError(f"{tree}: no such directory")
-    if (ran := _run(tree, "rev-parse", "--git-dir")).returncode:
-        raise UnknownKernelError(_complaint(tree, ran))
-    ran = _run(
-        tree, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"
-    )
-    if ran.returncode:
-        raise UnknownKernelError(f"{tree}: no commit {revision}")
-    return _describe(tree, ran.stdout.strip())
+    try:
+        return _describe(tree, f"{revision}^{{commit}}")
+    except KernelError:
+        if (ran := _run(tree, "rev-parse", "--git-dir")).returncode:
+            raise UnknownKernelError(_complaint(tree, ran)) from None
+        raise UnknownKernelError(f"{tree}: no commit {revision}") from None
 
 
 class Commits:
-    """The clone of a git tree, in `place`; made when it is first needed.
+    """The clone of a git tree, in `place`, which the caller keeps others out of; made when it is first needed.
 
     Methods raise KernelError where git fails for another reason than is named.
     """
@@ -146,20 +145,24 @@ class Commits:
         found = _FOUND.findall(log) or (_POSSIBLE.findall(log) if _ONLY_SKIPPED in log else [])
         if found:
             return Found(tuple(_describe(self.tree, each) for each in found))
-        return _describe(self.tree, _git(self.tree, "rev-parse", "BISECT_HEAD").strip())
+        return _describe(self.tree, "BISECT_HEAD")
 
     def _clone(self) -> None:
         if self.tree.is_dir():
             # Of a git that was killed; no other works here.
             (self.tree / ".git" / "index.lock").unlink(missing_ok=True)
             return
-        with adding_directory(self._place, _TREE) as scratch:
-            origin = str(self._origin.resolve())
-            _git(scratch, "clone", "--quiet", "--shared", "--no-checkout", origin, ".")
+        scratch = self._place / _UNFINISHED
+        shutil.rmtree(scratch, ignore_errors=True)
+        origin = str(self._origin.resolve())
+        _git(self._place, "clone", "--quiet", "--shared", "--no-checkout", origin, str(scratch))
+        scratch.rename(self.tree)
 
 
 def _describe(tree: Path, name: str) -> Commit:
-    return Commit(name, _git(tree, "show", "--no-patch", "--format=%s", name).strip())
+    said = _git(tree, "show", "--no-patch", "--format=%H %s", "--end-of-options", name, "--")
+    identity, _, subject = said.strip().partition(" ")
+    return Commit(identity, subject)
 
 
 def _run(tree: Path, *words: str) -> subprocess.CompletedProcess[str]:
