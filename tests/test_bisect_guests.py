@@ -1,6 +1,7 @@
 """Real guests: since when, until when. Slow; needs kernels.
 
-`vmadiff kernels fetch` and the package qemu-system-x86 make these run; the last needs what builds kernels, and a source.
+`vmadiff kernels fetch` and the package qemu-system-x86 make these run; the last needs what builds kernels, and a
+source.
 """
 
 import json
