@@ -15,6 +15,7 @@ from abi.calls import Program
 from abi.environment import Environment, Geometry
 from abi.program import ProgramError, format_call
 from fuzz import corpus, reference
+from fuzz.bisect_command import bisect as bisect
 from fuzz.check_command import check_corpus as check_corpus
 from fuzz.console import reports
 from fuzz.corpus import shipped

@@ -119,7 +119,7 @@ def _fetch(options: Namespace) -> int:
 
 
 def _build(options: Namespace) -> int:
-    shown = _Shown()
+    shown = Shown()
     try:
         kernel = build(
             options.tree,
@@ -138,7 +138,7 @@ def _build(options: Namespace) -> int:
     return OK
 
 
-class _Shown:
+class Shown:
     """How far a build is: a line that is written again on a terminal, now and then a line elsewhere."""
 
     def __init__(self) -> None:

@@ -102,7 +102,12 @@ def difference_lines(divergence: Divergence, environment: Environment) -> list[s
     elif divergence.field == "events":
         pairs = zip_longest(ours.events, theirs.events)
         rows = [
-            ("event", _event(one, environment), _event(other, environment)) for one, other in pairs
+            (
+                "event",
+                event_text(one, environment.geometry),
+                event_text(other, environment.geometry),
+            )
+            for one, other in pairs
         ]
     lines = [f"{divergence.field} that differ (- model, + kernel)"] if rows else []
     for name, our, their in rows:
@@ -133,15 +138,16 @@ def _entry(entry: int | None) -> str:
     )
 
 
-def _event(event: tuple[int, ...] | None, environment: Environment) -> str:
+def event_text(event: tuple[int, ...] | None, geometry: Geometry) -> str:
+    """A userfaultfd event as people write it: descriptor, kind, addresses."""
     if event is None:
         return "none"
     kind, fd, *rest = event
     return " ".join(
         [
-            format_word(fd, Kind.FD, environment.geometry),
+            format_word(fd, Kind.FD, geometry),
             event_name(kind),
-            *(format_address(word, environment.geometry) for word in rest),
+            *(format_address(word, geometry) for word in rest),
         ]
     )
 

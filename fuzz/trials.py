@@ -132,7 +132,7 @@ class Trials:
                 dead = observed.loss is not None and observed.loss.kind == "crash"
                 said = observed.loss.console if dead and observed.loss else ""
                 lag = 0.0 if left or dead else LAG * self.slow
-                yield _whole(console, executor, said.encode(), lag), dead
+                yield whole_reports(console, executor, said.encode(), lag), dead
         finally:
             executor.close()
 
@@ -147,8 +147,11 @@ def _drift(was: Environment, now: Environment) -> str:
     return "; ".join(changed)
 
 
-def _whole(console: Console, executor: Executor, data: bytes, lag: float) -> list[Crash]:
-    """The reports in what was printed; those that are not at their end are waited for, and so long for a first one."""
+def whole_reports(
+    console: Console, executor: Executor, data: bytes = b"", lag: float = 0.0
+) -> list[Crash]:
+    """The reports in what was printed, after `data`; those that are not at their end are waited for, and so long for a
+    first one (seconds)."""
     found = console.feed(data + executor.printed())
     begun = heard = time.monotonic()
     while True:
