@@ -1,0 +1,50 @@
+// needs: text, maps
+static long own_pages[6];
+
+/* How much of what is this program's own is locked (pages). */
+static long own_locked(void)
+{
+	struct reader *r = open_lines("/proc/self/smaps");
+	struct mapping m, here = { 0 };
+	long pages = 0;
+	char *line;
+
+	while ((line = next_line(r))) {
+		if (parse_mapping(line, &m))
+			here = m;
+		else if (!strncmp(line, "VmFlags:", 8) && strstr(line, " lo ") && is_own(&here))
+			pages += (here.end - here.start) / PAGE;
+	}
+	close(r->fd);
+	return pages;
+}
+
+static void count(long *pages)
+{
+	static const char *const names[] = { "VmSize:", "VmLck:", "VmData:", "VmStk:", "VmExe:", "VmLib:" };
+	struct reader *r = open_lines("/proc/self/status");
+	char *line;
+	long kib;
+
+	memset(pages, 0, sizeof(own_pages));
+	while ((line = next_line(r)))
+		for (int i = 0; i < 6; i++)
+			if (!strncmp(line, names[i], strlen(names[i])) &&
+			    sscanf(line + strlen(names[i]), "%ld", &kib) == 1)
+				pages[i] = kib / (long)(PAGE / 1024);
+	close(r->fd);
+}
+
+/* The kernel's counters, without what is this program's own (pages). */
+static const char *counters(void)
+{
+	long now[6], locked = own_locked();
+
+	count(now);
+	for (int i = 0; i < 6; i++)
+		now[i] -= i == 1 ? locked : own_pages[i];
+	used = view[0] = 0;
+	put("VmSize %ld\nVmLck %ld\nVmData %ld\nVmStk %ld\nVmExe + VmLib %ld\n",
+	    now[0] - (long)(filler_size / PAGE), now[1], now[2], now[3], now[4] + now[5]);
+	return view;
+}
