@@ -42,6 +42,7 @@ class Options:
     runs: int | None = None
     guided: bool = True
     seeds: bool = True
+    unmask: bool = False
     user: bool = False
     target: str = "local"
     also: tuple[str, ...] = ()
@@ -136,6 +137,7 @@ class Session:
                     cpus=processors(worker, o.workers),
                     guided=o.guided,
                     seeds=o.seeds,
+                    unmask=o.unmask,
                     user=o.user,
                     target=o.target,
                     also=o.also,
@@ -188,7 +190,7 @@ class Session:
                 self._screen.note(f"known divergence: {text}\n  {message['cause']}")
         elif text not in self._outcome.new:
             self._outcome.new[text] = path
-            where = f"  {path}/report.txt" if path else message["report"]
+            where = f"  {path}/report.md" if path else message["report"]
             self._screen.note(f"NEW divergence: {text}\n{where}")
 
     def _end(self, hand: Hand) -> None:
