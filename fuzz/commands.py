@@ -40,6 +40,7 @@ from fuzz.profiles import profile_for
 from fuzz.replay import Replay
 from fuzz.replay import replay as replay_all
 from fuzz.report import result_text
+from fuzz.repro_command import repro as repro
 from fuzz.restraint import restrain_program
 from fuzz.selftest import selftest as try_mistakes
 from fuzz.session import Options, Outcome, Session

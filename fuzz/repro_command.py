@@ -1,15 +1,22 @@
 """`vmadiff repro`: a program as a reproducer that needs nothing of vmadiff."""
 
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable
 from typing import Final
 
-from fuzz.replay import Replay
+from abi.program import ProgramError
+from fuzz import corpus
+from fuzz.profiles import profile_for
+from fuzz.replay import Replay, replay
 from fuzz.repro import Case, ReproError, c, kselftest, syz
-from fuzz.status import DIVERGES, INCOMPLETE, OK
+from fuzz.restraint import restrain_program
+from fuzz.status import INCOMPLETE, OK, UnusableError, UsageError
 from fuzz.storage import write_atomically
-from fuzz.triage import signature
+from fuzz.targets import Target
+from kernel_bridge import BridgeError
+from model.run import Model
 
 _FORMS: Final[dict[str, Callable[[Case], str]]] = {
     "c": c.text,
@@ -18,27 +25,44 @@ _FORMS: Final[dict[str, Callable[[Case], str]]] = {
 }
 
 
-def reproduce(result: Replay, profile: str, options: Namespace) -> int:
-    """Write the reproducer of what was replayed, and say on stderr how that went; the exit status is 0 also where model
-    and kernel differ."""
-    say(f"{result.name}: {result.verdict()}")
-    divergence = result.divergence
-    if divergence is None:
-        title = result.name.removesuffix(".prog")
-    else:
-        title = signature(result.program[divergence.index], divergence)
+def repro(options: Namespace) -> int:
+    """`vmadiff repro`. That the reproducer is written is success, also where it is one of a divergence."""
+    output = options.output
+    if output and (output.is_dir() or not os.access(output.absolute().parent, os.W_OK)):
+        raise UsageError(f"{output}: cannot be written there")
+    result, profile = _replayed(options)
+    print(f"{result.name}: {result.verdict()}", file=sys.stderr)
     try:
+        title = result.text or options.file.stem
         text = _FORMS[options.form](Case.of(result, title, profile))
     except ReproError as error:
-        say(f"vmadiff: {result.name} has no reproducer: {error}")
+        print(f"vmadiff: {result.name} has no reproducer: {error}", file=sys.stderr)
         return INCOMPLETE
-    if options.output is None:
-        sys.stdout.write(text)
+    if output:
+        write_atomically(output, text.encode())
     else:
-        write_atomically(options.output, text.encode())
+        print(text, end="")
     return OK
 
 
-def say(text: str) -> None:
-    """A line on stderr."""
-    print(text, file=sys.stderr)
+def _replayed(options: Namespace) -> tuple[Replay, str]:
+    """What became of the program, and the name of the model's profile."""
+    try:
+        with Target(options.target) as target, target.start(user=options.user) as executor:
+            environment = executor.environment
+            named = corpus.read_programs(options.file, environment.geometry)
+            if len(named) > 1:
+                raise UsageError(
+                    f"{options.file}: {len(named)} programs; a reproducer is made of one"
+                )
+            name, program = named[0]
+            harmless = restrain_program(program, not environment.capabilities)
+            profile = profile_for(executor, options.profile)
+            (result,) = replay([(name, harmless)], executor, Model(environment, profile))
+    except BridgeError as error:
+        raise UnusableError(str(error)) from None
+    except OSError as error:
+        raise UsageError(f"{options.file}: {error.strerror}") from None
+    except ProgramError as error:
+        raise UsageError(str(error)) from None
+    return result, profile.name

@@ -38,18 +38,16 @@ from abi.calls import (
 )
 from abi.consts import (
     MADV_REMOVE,
+    MREMAP_DONTUNMAP,
     MREMAP_FIXED,
-    PAGE,
     PRCTL_NAMES,
     RESOURCE_NAMES,
-    RLIMIT_AS,
-    RLIMIT_MEMLOCK,
     WORD,
 )
 from abi.trace import Step, describe
 from fuzz.report import result_text
 from fuzz.repro.case import Case
-from fuzz.repro.objects import descriptor
+from fuzz.repro.objects import descriptor, reports
 from fuzz.repro.spelling import Spelling, error, number, size, string, symbols
 from fuzz.repro.views import Views
 
@@ -87,7 +85,7 @@ def lines(case: Case, spelling: Spelling) -> Iterator[Line]:
             yield Line("layout", "layout()", tuple(string(layout)))
         before = layout
         reported = ours.events or (diverges and case.theirs[index].events)
-        if reported or (index == last and writer.reports):
+        if reported or (index == last and reports(case)):
             yield Line("text", "events()", tuple(string(views.events(ours.events))))
     yield from _end(case, views, case.ours[last])
 
@@ -172,13 +170,9 @@ class _Writer:
     def __init__(self, case: Case, spelling: Spelling) -> None:
         self._environment = case.environment
         self._spelling = spelling
-        self.reports = any(
-            isinstance(call, UffdRegister) and self._fd(call.fd) == "uffd2" for call in case.calls
-        )
 
     def _fd(self, fd: int) -> str:
-        name = descriptor(fd, self._environment)
-        return "pipe_end" if name == "pipe" else name
+        return descriptor(fd, self._environment)
 
     def result(self, call: Call, value: int) -> str:
         """A raw result."""
@@ -225,7 +219,7 @@ class _Writer:
                 flags = number(call.pm_flags)
                 return f"advise_self({address(call.addr)}, {size(call.length)}, {advice}, {flags})"
             case Setrlimit():
-                return f"set_limit({self._resource(call)}, {size(self._limit(call))})"
+                return f"set_limit({self._resource(call)}, {size(call.limit)})"
             case Mbind():
                 words = [address(call.addr), size(call.length), symbols(call.policy, Kind.POLICY)]
                 words += [number(call.nodes), symbols(call.bind_flags, Kind.BIND_FLAGS)]
@@ -253,14 +247,6 @@ class _Writer:
     def _resource(self, call: Setrlimit) -> str:
         return next(n for n, v in RESOURCE_NAMES.items() if v == call.resource & 0xFFFFFFFF)
 
-    def _limit(self, call: Setrlimit) -> int:
-        """The limit without what is the executor's own, which a reproducer adds its own to."""
-        own = {
-            RLIMIT_AS: self._environment.total_pages * PAGE,
-            RLIMIT_MEMLOCK: self._environment.locked_pages * PAGE,
-        }.get(call.resource & 0xFFFFFFFF, 0)
-        return call.limit if call.limit >> 62 else max(0, call.limit - own)
-
     def _plain(self, call: Call) -> str:
         words, exact = [], True
         for name, kind in SIGNATURES[type(call)]:
@@ -282,7 +268,7 @@ class _Writer:
             exact &= signed32(call.pkey) != -1
         if isinstance(call, Mremap):
             exact &= not call.new_addr or bool(call.flags & MREMAP_FIXED)
-            if exact and not call.new_addr and not call.flags & MREMAP_FIXED:
+            if exact and not call.flags & (MREMAP_FIXED | MREMAP_DONTUNMAP):
                 words.pop()
         if isinstance(call, Mlockall | Munlockall):
             exact = exact or not words

@@ -15,7 +15,7 @@ def text(case: Case) -> str:
     """
     source = Source(case)
     parts = source.parts(checks(source))
-    static = "-static " if source.alone else ""
+    static = "-static -Wl,-Ttext-segment=0x20000000 " if source.alone else ""
     head = [
         case.title,
         "",

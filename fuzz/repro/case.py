@@ -16,8 +16,9 @@ from abi.calls import (
     Program,
     Setrlimit,
     Shmat,
+    Touch,
 )
-from abi.consts import PAGE
+from abi.consts import MAP_GROWSDOWN, PAGE
 from abi.environment import Environment
 from abi.trace import Layout, Trace
 from fuzz.compare import Divergence, initial_layout
@@ -84,6 +85,7 @@ class Case:
         """Nothing outside the window has a part in it, nor a limit: then it does not matter what else is mapped."""
         geometry = self.environment.geometry
         low, high = geometry.window, geometry.window + geometry.window_pages * PAGE
+        grows = any(isinstance(call, Mmap) and call.flags & MAP_GROWSDOWN for call in self.calls)
         for index, call in enumerate(self.calls):
             if isinstance(call, _WIDE) or not all(
                 low <= address < high for address in _addresses(call)
@@ -94,6 +96,8 @@ class Case:
                     continue
                 step = trace[index]
                 if isinstance(call, _LIMITED) and step.value in (-ENOMEM, -EAGAIN):
+                    return False
+                if isinstance(call, Touch) and grows and step.value:
                     return False
                 if any(m.start < low or m.end > high for m in self.own(step.layout)):
                     return False
@@ -106,12 +110,9 @@ class Case:
             ReproError: a call aims at the executor's own memory.
         """
         for index, call in enumerate(self.calls):
-            length = getattr(call, "length", getattr(call, "old_len", 0))
-            for address in _addresses(call):
-                end = address + length
-                if any(
-                    v.start < end and address < v.end for v in self.environment.initial if length
-                ):
+            # A break below the heap is refused, wherever that is.
+            for address in [] if isinstance(call, Brk) else _addresses(call):
+                if any(vma.start <= address < vma.end for vma in self.environment.initial):
                     raise ReproError(f"call {index + 1} aims at the memory of vmadiff's executor")
 
 

@@ -29,7 +29,9 @@ def text(case: Case) -> str:
         "For tools/testing/selftests/mm.",
     ]
     if source.alone:
-        head.append("To be linked with -static: it wants to know all that is mapped.")
+        head.append(
+            "To be linked with -static -Wl,-Ttext-segment=0x20000000: it wants to know all that is mapped."
+        )
     rows = [
         "// SPDX-License-Identifier: GPL-2.0",
         *comment(head),

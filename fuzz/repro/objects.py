@@ -50,6 +50,10 @@ _SIMPLE: Final = {
 }
 
 
+#: Variables whose names are not those of what they hold: a compiler or libc has these.
+_VARIABLES: Final = {"pipe": "pipe_end", "unix": "unix_socket", "tcp": "tcp_socket"}
+
+
 @dataclass(frozen=True, slots=True)
 class Made:
     """Variables, and the statements that set them: before rights are given up, and after; and the parts they need."""
@@ -60,11 +64,16 @@ class Made:
     parts: frozenset[str]
 
 
+def variable_of(name: str) -> str:
+    """The variable that has an object's descriptor, or a segment's number."""
+    return _VARIABLES.get(name, name)
+
+
 def descriptor(fd: int, environment: Environment) -> str:
     """A descriptor as the variable that has it, or as one that is closed."""
     known = environment.object(signed32(fd))
     if known is not None:
-        return known.name
+        return variable_of(known.name)
     return str(signed32(fd)) if signed32(fd) < 0 else CLOSED
 
 
@@ -96,7 +105,10 @@ def make(case: Case) -> Made:
     for name in bases:
         if name in _UFFDS:
             ordinary += _uffd(name, environment)
-            parts.add("events" if name == "uffd2" else "uffd")
+            parts.add("open_uffd")
+            if name == "uffd2" and reports(case):
+                ordinary.append("read_events_of(uffd2);")
+                parts.add("events")
         elif name == "pipe":
             privileged += ["int ends[2];", 'need(pipe(ends), "pipe");', "pipe_end = ends[0];"]
             parts.add("object")
@@ -113,7 +125,7 @@ def make(case: Case) -> Made:
             privileged += _learnt(_object(name, environment), environment)
     variables = dict.fromkeys([*bases, *(name for name in names if name.endswith("_ro"))])
     return Made(
-        tuple("pipe_end" if name == "pipe" else name for name in variables),
+        tuple(map(variable_of, variables)),
         tuple(privileged),
         tuple(ordinary),
         frozenset(parts),
@@ -130,7 +142,7 @@ def _made(known: Object) -> tuple[list[str], set[str]]:
     name = known.name.removesuffix("_ro")
     if name in _SIMPLE:
         expression, part = _SIMPLE[name]
-        return [f"{name} = {expression};"], {part}
+        return [f"{variable_of(name)} = {expression};"], {part, "object"}
     data = known.data // PAGE
     kind = known.fs if name == "file" else name
     if name == "file" and kind == "tmpfs":
@@ -151,7 +163,7 @@ def _learnt(known: Object, environment: Environment) -> list[str]:
     """How its mappings are told in a layout."""
     if not known.ident:
         return []
-    variable = known.name.removesuffix("_ro")
+    variable = variable_of(known.name.removesuffix("_ro"))
     name = object_names(environment)[known.ident]
     length = size(known.size or PAGE)
     how = "MAP_SHARED" if known.shared_only else "MAP_PRIVATE"
@@ -163,7 +175,10 @@ def _uffd(name: str, environment: Environment) -> list[str]:
     if name != "uffd2":
         return [f"{name} = open_uffd(0);"]
     fork = " | UFFD_FEATURE_EVENT_FORK" if "UFFD_FORK" in environment.config else ""
-    return [
-        f"{name} = open_uffd(EVENT_FEATURES{fork} | WP_UNPOPULATED);",
-        f"read_events_of({name});",
-    ]
+    return [f"{name} = open_uffd(EVENT_FEATURES{fork} | WP_UNPOPULATED);"]
+
+
+def reports(case: Case) -> bool:
+    """Whether the userfaultfd that reports events has anything to report on."""
+    uffd2 = FD_NAMES["uffd2"]
+    return any(isinstance(call, UffdRegister) and signed32(call.fd) == uffd2 for call in case.calls)

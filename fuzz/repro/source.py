@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from abi.calls import Brk, Fill, Mmap, UffdWriteprotect, signed32
-from abi.consts import FD_NAMES, MAP_ANONYMOUS, MAP_HUGETLB, PAGE
+from abi.consts import FD_NAMES, MAP_ANONYMOUS, MAP_HUGETLB
 from abi.trace import CODES
 from fuzz.drawing import draw
 from fuzz.report import difference_lines, layout_lines, object_names
@@ -111,8 +111,6 @@ class Source:
             recent |= {"PR_SET_VMA": 0x53564D41, "PR_SET_VMA_ANON_NAME": 0}
         if "SYS_mseal" in words:
             recent["SYS_mseal"] = 462
-        if self.thp_line:
-            recent["PR_SET_THP_DISABLE"] = 41
         for name, value in recent.items():
             text += [f"#ifndef {name}", f"#define {name} {value:#x}", "#endif"]
         return text
@@ -153,7 +151,7 @@ class Source:
 
     def code(self, parts: Sequence[str]) -> str:
         """The text of the parts."""
-        geometry = self.case.environment
+        environment = self.case.environment
         bases = ", ".join(
             f"{{ '{name}', {low}, {high} }}"
             for name, (low, high) in REACHES.items()
@@ -163,9 +161,10 @@ class Source:
             "ANCHORS": bases,
             "ANCHOR_STARTS": ", ".join(self.spelling.names),
             "CODES": f'"{"".join(code for code in CODES if code != "??")}"',
-            "TASK_SIZE": f"{geometry.task_size:#x}UL",
-            "BOTTOM_UP": "1" if "BOTTOM_UP" in geometry.config else "0",
-            "DATA_SEGMENT": f"{geometry.data_segment:#x}",
+            "TASK_SIZE": f"{environment.task_size:#x}UL",
+            "BOTTOM_UP": "1" if "BOTTOM_UP" in environment.config else "0",
+            "DATA_SEGMENT": f"{environment.data_segment:#x}",
+            "OWN_PAGES": str(environment.total_pages),
         }
         text = "\n\n".join(_part(part)[2] for part in parts)
         return re.sub(r"\b(?:" + "|".join(values) + r")\b", lambda m: values[m[0]], text)
@@ -229,18 +228,22 @@ class Source:
 
     def _limits(self) -> list[str]:
         environment = self.case.environment
-        total, locked = environment.total_pages * PAGE, environment.locked_pages * PAGE
         rows = [
-            ("AS", environment.rlimit_as, environment.rlimit_as_max, total),
-            ("MEMLOCK", environment.rlimit_memlock, environment.rlimit_memlock_max, locked),
-            ("DATA", environment.rlimit_data, environment.rlimit_data_max, 0),
+            ("AS", environment.rlimit_as, environment.rlimit_as_max),
+            ("MEMLOCK", environment.rlimit_memlock, environment.rlimit_memlock_max),
         ]
-        infinite = (1 << 64) - 1
         return [
-            f"leave(RLIMIT_{name}, {_limit(soft, own)}, {_limit(hard, own)});"
-            for name, soft, hard, own in rows
-            if (soft, hard) != (infinite, infinite)
+            f"limit_to(RLIMIT_{name}, {_limit(soft)}, {_limit(hard)});" for name, soft, hard in rows
+        ] + self._data_limit()
+
+    def _data_limit(self) -> list[str]:
+        soft, hard = self.case.environment.rlimit_data, self.case.environment.rlimit_data_max
+        texts = [
+            _limit(value) + (" + own_data" if _limit(value) != "RLIM_INFINITY" else "")
+            for value in (soft, hard)
         ]
+        infinite = texts == ["RLIM_INFINITY"] * 2
+        return [] if infinite else [f"limit_to(RLIMIT_DATA, {', '.join(texts)});"]
 
     def needs_own_calls(self) -> bool:
         """The calls need a process of their own, or make one."""
@@ -252,8 +255,8 @@ class Source:
         return [f"static int {names};"] if names else []
 
 
-def _limit(value: int, own: int) -> str:
-    return "RLIM_INFINITY" if value == (1 << 64) - 1 else size(max(0, value - own))
+def _limit(value: int) -> str:
+    return "RLIM_INFINITY" if value == (1 << 64) - 1 else size(value)
 
 
 def _ordered(wanted: set[str]) -> list[str]:

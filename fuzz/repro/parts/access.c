@@ -10,15 +10,20 @@ static void on_signal(int signal)
 	siglongjmp(faulted, signal);
 }
 
+static void catch(int signal)
+{
+	struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_NODEFER };
+
+	sigaction(signal, &action, NULL);
+}
+
 /* Read a word, or write it: 0, or the signal that the access got. */
 static int reach(unsigned long address, int write, unsigned long word)
 {
-	struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_NODEFER };
 	int signal;
 
-	sigaction(SIGSEGV, &action, NULL);
-	sigaction(SIGBUS, &action, NULL);
-	sigaction(SIGPROF, &action, NULL);
+	catch(SIGSEGV);
+	catch(SIGBUS);
 	signal = sigsetjmp(faulted, 0);
 	if (signal)
 		return signal;

@@ -3,20 +3,28 @@
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
 
 /*
- * What calls give depends on all that is mapped. So there is nothing but this program, which has to be linked
- * statically, at low addresses and on a stack of its own; and no address is random.
+ * What calls give depends on all that is mapped. So there is nothing but this program, linked statically to one place,
+ * on a stack of its own; and no address is random.
  */
-#define LOW 0x10000000UL
+#ifndef SYS_mseal
+#define SYS_mseal 462
+#endif
+#define PLACE 0x20000000UL
+#define PLACE_END 0x20600000UL
 
 static struct mapping own[32];
 static int owns;
-static unsigned long own_size, own_data;
+static unsigned long own_data;
 
 static int is_own(const struct mapping *m)
 {
+	/* [vsyscall] is nobody's */
+	if (m->start >> 63)
+		return 1;
 	for (int i = 0; i < owns; i++)
 		if (m->start >= own[i].start && m->start < own[i].end)
 			return 1;
@@ -31,8 +39,8 @@ static void begin_again(char **arguments)
 
 	if (!strcmp(arguments[0], again[0]))
 		return;
-	if ((unsigned long)begin_again >= LOW)
-		cannot("build it with -static");
+	if ((unsigned long)begin_again < PLACE || (unsigned long)begin_again >= PLACE_END)
+		cannot("build it with -static -Wl,-Ttext-segment=%#lx", PLACE);
 	/* decides where mappings are placed */
 	if (setrlimit(RLIMIT_STACK, &stack))
 		cannot("setrlimit: %s", strerror(errno));
@@ -57,38 +65,40 @@ static void run_on_own_stack(void (*function)(void))
 static void unmap_others(void)
 {
 	struct reader *r = open_lines("/proc/self/maps");
+	unsigned long size = 0;
 	struct mapping m;
 	int all = 0;
 
-	while (all < 32 && next_mapping(r, &m))
+	while (all < 30 && next_mapping(r, &m))
 		own[all++] = m;
 	for (int i = 0; i < all; i++) {
-		if (own[i].start >= LOW && !munmap(at(own[i].start), own[i].end - own[i].start))
+		if ((own[i].start < PLACE || own[i].start >= PLACE_END) &&
+		    !munmap(at(own[i].start), own[i].end - own[i].start))
 			continue;
 		own[owns] = own[i];
-		own_size += own[owns].end - own[owns].start;
+		size += own[owns].end - own[owns].start;
 		if (own[owns].permissions[1] == 'w')
 			own_data += own[owns].end - own[owns].start;
 		owns++;
 	}
+	/* limits count what is this program's own: let it be always as much */
+	own[owns].start = PLACE_END;
+	own[owns].end = PLACE_END + OWN_PAGES * PAGE - size;
+	if (size >= OWN_PAGES * PAGE ||
+	    mmap(at(PLACE_END), OWN_PAGES * PAGE - size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+		    MAP_FAILED)
+		cannot("this program is too large");
+	owns++;
 	if (mlockall(MCL_CURRENT))
 		cannot("mlockall: %s", strerror(errno));
+	for (int i = 0; i < owns; i++)
+		syscall(SYS_mseal, own[i].start, own[i].end - own[i].start, 0UL);
 }
 
-static unsigned long __attribute__((unused)) own_bytes(int resource)
-{
-	return resource == RLIMIT_DATA ? own_data : resource == RLIMIT_STACK ? 0 : own_size;
-}
-
-/* What the limit leaves to the calls. */
-static void leave(int resource, unsigned long soft, unsigned long hard)
+static void limit_to(int resource, unsigned long soft, unsigned long hard)
 {
 	struct rlimit limit = { soft, hard };
 
-	if (soft != RLIM_INFINITY)
-		limit.rlim_cur += own_bytes(resource);
-	if (hard != RLIM_INFINITY)
-		limit.rlim_max += own_bytes(resource);
 	if (setrlimit(resource, &limit))
 		cannot("setrlimit: %s", strerror(errno));
 }

@@ -1,4 +1,4 @@
-// needs: text, maps, counters
+// needs: counts
 /* How the kernel contradicts itself: nothing, if it does not. */
 static const char *contradictions(void)
 {
@@ -10,7 +10,7 @@ static const char *contradictions(void)
 	while ((line = next_line(r))) {
 		if (parse_mapping(line, &m)) {
 			here = m;
-			size += (m.end - m.start) / PAGE;
+			size += m.start >> 63 ? 0 : (m.end - m.start) / (unsigned long)PAGE;
 		} else if (!strncmp(line, "VmFlags:", 8) && strstr(line, " lo ")) {
 			locked += (here.end - here.start) / PAGE;
 		}

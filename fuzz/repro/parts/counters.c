@@ -1,6 +1,4 @@
-// needs: text, maps
-static long own_pages[6];
-
+// needs: counts
 /* How much of what is this program's own is locked (pages). */
 static long own_locked(void)
 {
@@ -17,22 +15,6 @@ static long own_locked(void)
 	}
 	close(r->fd);
 	return pages;
-}
-
-static void count(long *pages)
-{
-	static const char *const names[] = { "VmSize:", "VmLck:", "VmData:", "VmStk:", "VmExe:", "VmLib:" };
-	struct reader *r = open_lines("/proc/self/status");
-	char *line;
-	long kib;
-
-	memset(pages, 0, sizeof(own_pages));
-	while ((line = next_line(r)))
-		for (int i = 0; i < 6; i++)
-			if (!strncmp(line, names[i], strlen(names[i])) &&
-			    sscanf(line + strlen(names[i]), "%ld", &kib) == 1)
-				pages[i] = kib / (long)(PAGE / 1024);
-	close(r->fd);
 }
 
 /* The kernel's counters, without what is this program's own (pages). */

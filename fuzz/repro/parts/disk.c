@@ -9,6 +9,10 @@ static int new_disk(const char *kind, const char *mkfs, unsigned long mebibytes)
 	int control = need(open("/dev/loop-control", O_RDWR | O_CLOEXEC), "/dev/loop-control"), device = -1;
 	char path[32], command[128];
 
+	snprintf(command, sizeof(command), "PATH=$PATH:/usr/sbin:/sbin; %s /proc/%d/fd/%d >/dev/null 2>&1", mkfs,
+		 getpid(), config.fd);
+	if (system(command))
+		cannot("%s failed", mkfs);
 	config.info.lo_flags = LO_FLAGS_AUTOCLEAR;
 	for (int i = 0; i < 20 && device < 0; i++) {
 		snprintf(path, sizeof(path), "/dev/loop%d", ioctl(control, LOOP_CTL_GET_FREE));
@@ -19,8 +23,5 @@ static int new_disk(const char *kind, const char *mkfs, unsigned long mebibytes)
 		device = -1;
 	}
 	need(device, "a loop device");
-	snprintf(command, sizeof(command), "PATH=$PATH:/usr/sbin:/sbin; %s %s >/dev/null 2>&1", mkfs, path);
-	if (system(command))
-		cannot("%s failed", mkfs);
 	return new_root(kind, path, NULL);
 }

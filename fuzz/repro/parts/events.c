@@ -1,10 +1,8 @@
-// needs: uffd, text
+// needs: open_uffd, text
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-
-#define EVENT_FEATURES (UFFD_FEATURE_EVENT_REMAP | UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP)
 
 static int reader_end;
 
@@ -61,6 +59,7 @@ static void read_events_of(int uffd)
 	}
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	close(ends[0]);
+	used = 0;
 	for (;;) {
 		struct pollfd watched[] = { { uffd, POLLIN, 0 }, { ends[1], POLLIN, 0 } };
 

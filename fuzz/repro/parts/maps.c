@@ -55,8 +55,7 @@ static int parse_mapping(const char *line, struct mapping *m)
 		   &major, &minor, &m->inode, m->name) < 7)
 		return 0;
 	m->device = (unsigned long)major << 32 | minor;
-	/* [vsyscall] is in no address space */
-	return !(m->start >> 63);
+	return 1;
 }
 
 static int next_mapping(struct reader *r, struct mapping *m)
@@ -64,7 +63,7 @@ static int next_mapping(struct reader *r, struct mapping *m)
 	char *line;
 
 	while ((line = next_line(r)))
-		if (parse_mapping(line, m))
+		if (parse_mapping(line, m) && !(m->start >> 63)) /* [vsyscall] is in no address space */
 			return 1;
 	close(r->fd);
 	return 0;

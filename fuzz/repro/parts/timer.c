@@ -6,5 +6,6 @@ static void watch(long microseconds)
 {
 	struct itimerval timer = { { 0, microseconds }, { 0, microseconds } };
 
+	catch(SIGPROF);
 	setitimer(ITIMER_PROF, &timer, NULL);
 }

@@ -5,7 +5,7 @@ static const char *touch(unsigned long address, int pages, int write, int call)
 	static char outcome[32 * 8];
 	static int i, signal;
 
-	outcome[0] = 0;
+	strcpy(outcome, pages ? "" : "nothing");
 	watch(20000);
 	for (i = 0; i < pages && i < 32; i++, address += PAGE) {
 		signal = reach(address & -PAGE, write,
