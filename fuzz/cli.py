@@ -62,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_run,
         _add_faults,
         _add_minimize,
+        _add_repro,
         _add_explain,
         _add_import,
         _add_probe,
@@ -225,6 +226,31 @@ def _add_minimize(commands: Commands) -> None:
         type=_seconds,
         metavar="N",
         help="how long it may take, on a guest as many times longer as that is slower (default: 20, a crash 180)",
+    )
+
+
+def _add_repro(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "repro",
+        "turn a program into C, a kernel selftest or a syzkaller program",
+        "Run the program in FILE, say on stderr how that went, and write it as a reproducer that needs nothing of\n"
+        "vmadiff. In C its exit status is 0 where all is as the model says, 1 where it is not, 2 where it cannot run.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE")
+    form = parser.add_mutually_exclusive_group(required=True)
+    for name, what in (
+        ("c", "one C file on libc alone"),
+        ("kselftest", "a test for the kernel's tools/testing/selftests/mm"),
+        ("syz", "a syzkaller program"),
+    ):
+        form.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=what)
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="where to write it (default: the terminal)",
     )
 
 

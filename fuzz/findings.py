@@ -3,6 +3,7 @@
 findings/<signature>/report.md       for people, as a mail
                      report.html     the same, with a picture
                      program         the smallest program that shows it, to replay
+                     repro.c, kselftest.c    the same for those who have no vmadiff, where that can be had
                      original        the program with which it was found, if that is another
                      trace           both sides of each of its calls
                      finding.json    all of that for other programs
@@ -12,6 +13,7 @@ findings/<signature>/report.md       for people, as a mail
 import json
 import re
 from base64 import b85decode, b85encode
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -29,6 +31,7 @@ from fuzz.pages.finding import page
 from fuzz.pages.text import page as text_page
 from fuzz.replay import Replay
 from fuzz.report import report, step_json
+from fuzz.repro import Case, ReproError, c, kselftest
 from fuzz.storage import write_atomically, write_directory
 
 
@@ -135,6 +138,10 @@ class Finding:
         }
         if self.original and self.original != self.program:
             files["original"] = self.program_text(self.original).encode()
+        with suppress(ReproError):
+            case = Case.of(self.replay, self.signature, self.profile)
+            files["repro.c"] = c.text(case).encode()
+            files["kselftest.c"] = kselftest.text(case).encode()
         notes = (f"minimized: {self.minimized}",) * bool(self.minimized)
         names = sorted([*files, "report.md"])
         told = (self.replay, self.profile, self.blame, notes, names)
