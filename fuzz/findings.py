@@ -41,7 +41,8 @@ class Finding:
 
     replay: its program, up to and with the diverging call, and what both sides did; profile: the name of the model's
     profile; changes: the names of its changes; original: the program as it was found; minimized: how the program was
-    made smaller, in a line, "" if it was not, in minimize_seconds.
+    made smaller, in a line, "" if it was not, in minimize_seconds; sequences, seconds: how many programs its worker had
+    compared by then, and for how long it had worked.
     """
 
     replay: Replay
@@ -53,6 +54,8 @@ class Finding:
     original: Program = ()
     minimized: str = ""
     minimize_seconds: float = 0.0
+    sequences: int = 0
+    seconds: float = 0.0
 
     @property
     def signature(self) -> str:
@@ -115,6 +118,8 @@ class Finding:
             "seed": self.seed,
             "traces": [b85encode(compress(data)).decode() for data in self.replay.packed],
             "minimize_seconds": self.minimize_seconds,
+            "sequences": self.sequences,
+            "seconds": self.seconds,
             "blame": self.blame.to_json(),
         }
 
@@ -187,6 +192,8 @@ def load(path: Path) -> Finding:
             original,
             data["minimized"],
             data["minimize_seconds"],
+            data["sequences"],
+            data["seconds"],
         )
     except (ValueError, KeyError, TypeError, error) as problem:
         raise ValueError(f"{path}: not a finding of this version: {problem!r}") from None
