@@ -46,7 +46,7 @@ from abi.consts import (
 )
 from abi.trace import Step, describe
 from fuzz.report import result_text
-from fuzz.repro.case import Case
+from fuzz.repro.case import Case, ReproError
 from fuzz.repro.objects import descriptor, reports
 from fuzz.repro.spelling import Spelling, error, number, size, string, symbols
 from fuzz.repro.views import Views
@@ -68,9 +68,12 @@ class Line:
     want: tuple[str, ...] = ()
 
 
-def lines(case: Case, spelling: Spelling) -> Iterator[Line]:
-    """All statements, in order."""
-    views = Views(case, spelling)
+def lines(case: Case, spelling: Spelling, views: Views) -> Iterator[Line]:
+    """All statements, in order.
+
+    Raises:
+        ReproError: what differs was not observed.
+    """
     writer = _Writer(case, spelling)
     last = len(case.calls) - 1
     before: str | None = None
@@ -149,7 +152,7 @@ def _end(case: Case, views: Views, step: Step) -> Iterator[Line]:
     if field in ("result", "layout", "events", "child"):
         return
     yield Line("blank")
-    texts: list[tuple[str, str, str | None]] = []
+    texts: list[tuple[str, str, str]] = []
     if step.counters is not None and step.flags is not None:
         texts.append(("counters", "counters()", views.counters(step, step.size)))
     if step.flags is not None:
@@ -159,8 +162,10 @@ def _end(case: Case, views: Views, step: Step) -> Iterator[Line]:
     if step.contents is not None:
         texts.append(("contents", "contents()", views.contents(step.contents)))
     texts.append(("consistency", "contradictions()", ""))
+    if field is not None and field not in (name for name, _, _ in texts):
+        raise ReproError(f"its {field} were not observed in full")
     for name, expression, text in texts:
-        if text is not None and (field == name or (field is None and name != "consistency")):
+        if field == name or (field is None and name != "consistency"):
             yield Line("text", expression, tuple(string(text)))
 
 

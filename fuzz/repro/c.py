@@ -41,7 +41,7 @@ def text(case: Case) -> str:
         "{",
         "\t(void)argc;",
         *(["\tbegin_again(argv);"] if source.alone else ["\t(void)argv;"]),
-        *(f"\t{row}" for row in ["prepare();", *_start(source)]),
+        *(f"\t{row}" for row in start(source)),
         "}",
     ]
     return "\n".join(rows) + "\n"
@@ -54,15 +54,12 @@ def checks(source: Source) -> list[str]:
 
 
 def functions(source: Source, goodbye: str) -> list[str]:
-    """prepare() and make_calls()."""
+    """make_calls(), and before it prepare() where something has to be."""
+    preparation = source.preparation()
+    prepare = ["static void prepare(void)", "{", *(f"\t{row}" for row in preparation), "}", ""]
     return [
         *source.declarations(),
-        "",
-        "static void prepare(void)",
-        "{",
-        *(f"\t{row}" for row in source.preparation()),
-        "}",
-        "",
+        *(prepare if preparation else []),
         "static void make_calls(void)",
         "{",
         "\tconst char *want;",
@@ -77,8 +74,10 @@ def functions(source: Source, goodbye: str) -> list[str]:
     ]
 
 
-def _start(source: Source) -> list[str]:
-    return ["run_on_own_stack(make_calls);" if source.alone else "make_calls();"]
+def start(source: Source) -> list[str]:
+    """Statements that make the calls; they do not return."""
+    calls = "run_on_own_stack(make_calls);" if source.alone else "make_calls();"
+    return ["prepare();", calls] if source.preparation() else [calls]
 
 
 def _rows(line: Line) -> Iterator[str]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from fuzz.repro.body import Line
-from fuzz.repro.c import assigned, checks, functions
+from fuzz.repro.c import assigned, checks, functions, start
 from fuzz.repro.case import Case
 from fuzz.repro.source import Source, comment, split, texts, wrap
 
@@ -57,7 +57,6 @@ def _name(case: Case) -> str:
 def _here(source: Source) -> list[str]:
     return [
         *source.declarations(),
-        "",
         f"TEST({_name(source.case)})",
         "{",
         "\tconst char *want;",
@@ -75,13 +74,12 @@ def _apart(source: Source) -> list[str]:
     if source.alone:
         begin = ['\tchar *arguments[] = { (char *)"test", NULL };', "", "\tbegin_again(arguments);"]
     else:
-        begin = ["\tprepare();", "\tmake_calls();"]
+        begin = [f"\t{row}" for row in start(source)]
     main = [
         "int main(int argc, char **argv)",
         "{",
         '\tif (!strcmp(argv[0], "alone")) {',
-        "\t\tprepare();",
-        "\t\trun_on_own_stack(make_calls);",
+        *(f"\t\t{row}" for row in start(source)),
         "\t}",
         "\treturn test_harness_run(argc, argv);",
         "}",

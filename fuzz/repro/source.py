@@ -15,6 +15,7 @@ from fuzz.repro.body import Line, lines
 from fuzz.repro.case import Case
 from fuzz.repro.objects import CLOSED, Made, make
 from fuzz.repro.spelling import REACHES, RECENT, Spelling, size
+from fuzz.repro.views import UNTOLD, Views
 
 _PARTS: Final = Path(__file__).parent / "parts"
 _WIDTH: Final = 100
@@ -65,7 +66,8 @@ class Source:
         anchors = "W" + ("TB" if self.alone else "")
         self.spelling = Spelling(case.environment.geometry, anchors)
         self.made: Made = make(case)
-        self.statements = list(lines(case, self.spelling))
+        self.views = Views(case, self.spelling)
+        self.statements = list(lines(case, self.spelling, self.views))
 
     # --- the head
 
@@ -161,6 +163,7 @@ class Source:
             "ANCHORS": bases,
             "ANCHOR_STARTS": ", ".join(self.spelling.names),
             "CODES": f'"{"".join(code for code in CODES if code != "??")}"',
+            "UNTOLD": f'"{UNTOLD if self.views.omits else "  "}"',
             "TASK_SIZE": f"{environment.task_size:#x}UL",
             "BOTTOM_UP": "1" if "BOTTOM_UP" in environment.config else "0",
             "DATA_SEGMENT": f"{environment.data_segment:#x}",
@@ -252,7 +255,7 @@ class Source:
     def declarations(self) -> list[str]:
         """Variables of all functions."""
         names = ", ".join(f"{name} = -1" for name in self.made.variables)
-        return [f"static int {names};"] if names else []
+        return [f"static int {names};", ""] if names else []
 
 
 def _limit(value: int) -> str:

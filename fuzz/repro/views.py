@@ -1,6 +1,7 @@
 """What a trace says, as the texts that a reproducer compares with what it sees (fuzz/repro/parts makes the same)."""
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from abi.consts import (
     FD_NAMES,
@@ -26,11 +27,15 @@ from abi.trace import (
     Mapping,
     Step,
 )
+from fuzz.compare import Divergence
 from fuzz.report import object_names
 from fuzz.repro.case import Case
 from fuzz.repro.spelling import Spelling
 
 _LOCKED = 1 << CODES.index("lo")
+#: A flag that only kernels have that track what is written to (CONFIG_MEM_SOFT_DIRTY).
+UNTOLD: Final = "sd"
+_UNTOLD_BIT = 1 << CODES.index(UNTOLD)
 _READINGS = {TOUCH_SIGSEGV: "SIGSEGV", TOUCH_SIGBUS: "SIGBUS", TOUCH_ENDLESS: "endless"}
 
 
@@ -40,6 +45,8 @@ class Views:
     def __init__(self, case: Case, spelling: Spelling) -> None:
         self._case = case
         self._spell = spelling.label
+        #: UNTOLD is left out, so that a kernel without it can agree: the divergence is not about it.
+        self.omits = not _differ_in_untold(case.divergence)
         self._names = object_names(case.environment) | {
             segment.ident: segment.name for segment in case.environment.segments
         }
@@ -68,7 +75,8 @@ class Views:
         lines = []
         for mapping, word in zip(layout, words, strict=True):
             if mapping in own and mapping.name != NAME_FILLER:
-                codes = [code for bit, code in enumerate(CODES) if word >> bit & 1]
+                told = word & ~_UNTOLD_BIT if self.omits else word
+                codes = [code for bit, code in enumerate(CODES) if told >> bit & 1]
                 lines.append(" ".join([self._spell(mapping.start), *codes]) + "\n")
         return "".join(lines)
 
@@ -151,3 +159,13 @@ class Views:
             case _ if kind == UFFD_EVENT_FORK:
                 return "FORK"
         return f"event {kind:#x}"
+
+
+def _differ_in_untold(divergence: Divergence | None) -> bool:
+    if divergence is None:
+        return False
+    sides = [
+        (*(step.flags or ()), *((step.child.flags if step.child else None) or ()))
+        for step in (divergence.ours, divergence.theirs)
+    ]
+    return any((one ^ other) & _UNTOLD_BIT for one, other in zip(*sides, strict=False))

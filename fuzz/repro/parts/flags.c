@@ -1,5 +1,5 @@
 // needs: text, maps
-/* The VmFlags of each mapping (/proc/self/smaps), in one order. */
+/* The VmFlags of each mapping (/proc/self/smaps), in one order, but for what not all kernels have. */
 static const char *flags(void)
 {
 	static const char codes[] = CODES;
@@ -20,10 +20,11 @@ static const char *flags(void)
 		put_address(here.start);
 		for (const char *code = codes; *code; code += 2) {
 			memcpy(word + 1, code, 2);
-			if (strstr(line, word)) {
+			if (!strstr(line, word))
+				continue;
+			known += 3;
+			if (memcmp(code, UNTOLD, 2))
 				put(" %.2s", code);
-				known += 3;
-			}
 		}
 		put("%s\n", known + 1 < strlen(line) ? " ??" : "");
 	}

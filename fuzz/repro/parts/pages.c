@@ -1,12 +1,6 @@
 // needs: words, wordat
 #include <stdint.h>
 
-#define PRESENT 1
-#define FILE_PAGE 2
-#define GUARD 4
-#define PROTECTED 8
-#define SWAPPED 16
-
 static void put_bits(unsigned long bits)
 {
 	static const char *const names[] = { "present", "file", "guard", "write-protected", "swapped" };
@@ -14,7 +8,7 @@ static void put_bits(unsigned long bits)
 	for (int i = 0, some = 0; i < 5; i++)
 		if (bits >> i & 1)
 			put("%s%s", some++ ? " " : "", names[i]);
-	if (bits & PRESENT) {
+	if (bits & 1) {
 		put(", ");
 		put_word(run.word);
 	}
@@ -46,7 +40,7 @@ static const char *pages(void)
 				int object = object_of(&m);
 
 				if (!present && !guard && !wp && e >> 62 & 1)
-					bits = SWAPPED;
+					bits = 1 << 4;
 				if (!bits || (file && object && !objects[object].memory))
 					continue;
 				add_page((page + i) * PAGE, bits, present ? word_at(&m, (page + i) * PAGE) : 0,
