@@ -5,9 +5,17 @@ predicts everything from it and the program.
 """
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from abi.consts import PAGE
+
+#: All that `Environment.config` may hold, which says what each means.
+CONFIGURATION: Final = (
+    *("ANON_VMA_NAME", "BLIND", "BOTTOM_UP", "EXEC_BRK", "FAULT_INJECTION", "HOSTED", "HUGE_1GB"),
+    *("HUGE_2MB", "KSM", "MEMORY_FAILURE", "PKEYS", "PKU", "SHMEM_HUGE", "SOFT_DIRTY"),
+    *("STALE_TABLES", "STRICT_READ", "SWAP", "SWAP_SPACE", "THP", "THP_ALWAYS", "THP_NEVER"),
+    *("UFFD_FORK", "UFFD_MINOR", "UFFD_WP"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +138,7 @@ class Environment:
     #: `Geometry.top` upwards), "STRICT_READ" (a page comes for a read only where PROT_READ or PROT_EXEC is: elsewhere a
     #: mapping that may be written to may be read), "EXEC_BRK" (the heap is executable), "HOSTED" (the kernel is a
     #: program: User-Mode-Linux), "STALE_TABLES" (pages can still be seen where a call frees a page table and
-    #: makes another).
+    #: makes another), "FAULT_INJECTION" (allocations can be made to fail).
     config: frozenset[str] = frozenset()
     #: vm.overcommit_memory.
     overcommit: int = 0

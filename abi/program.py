@@ -7,7 +7,8 @@
 An address is `W` (the window), `T` (mmap_base, top of the search area) or `B` (where the heap starts) plus or minus
 pages, `W+12`, or plus bytes, `W+12+0x10`; or a number. A length or offset is in pages, `4p`, pages
 and bytes, `4p+0x10`, or a number. A trailing `= result` is ignored: traces are programs too. This is the form of
-corpus/, reports and replay. A line `# next program` stands between programs that ran one after the other.
+corpus/, reports and replay. A line `# next program` stands between programs that ran one after the other. The comment
+at the top of a file may state how it fares, `# expect: ...`; what that means is known to `fuzz/expectation.py`.
 """
 
 import re
@@ -112,6 +113,26 @@ def _parse_lines(text: str, geometry: Geometry, name: str) -> Iterator[Call]:
             yield parse_call(line, geometry)
         except ProgramError as error:
             raise ProgramError(f"{name}:{number}: {error}") from None
+
+
+def calls_only(text: str) -> str:
+    """The calls of a text as they are written, one a line, without comments and results; of a text of several programs
+    with what stands between these. What `format_program` gives stays as it is."""
+    lines = []
+    for raw in text.splitlines():
+        line = raw.split("#", 1)[0].strip()
+        match = _LINE.match(line)
+        if match:
+            lines.append(f"{match[1]}({', '.join(word.strip() for word in match[2].split(','))})\n")
+        elif line or (raw.strip() == SEPARATOR):
+            lines.append(f"{line or SEPARATOR}\n")
+    return "".join(lines)
+
+
+def call_lines(text: str) -> list[int]:
+    """The numbers of the lines that are calls, from 1; of a text of several programs those of all."""
+    numbered = enumerate(text.splitlines(), start=1)
+    return [number for number, line in numbered if line.split("#", 1)[0].strip()]
 
 
 def parse_call(line: str, geometry: Geometry) -> Call:

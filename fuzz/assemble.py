@@ -1,6 +1,6 @@
 """Puts a worker together: executor, model, producer, seeds, and what dead workers left."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -67,9 +67,9 @@ def join(
         statistics = Statistics()
         model = Model(environment, profile(settings.profile, settings.changes))
         producer = Producer(model, environment, Random(settings.seed), statistics, reached)
-        if settings.seeds:
-            producer.queue.extend(seeds(settings.corpus_path, environment.geometry, tell))
-        known = load_known(corpus.PACKAGED / "divergences")
+        places = [*(corpus.shipped() if settings.seeds else ()), settings.corpus_path]
+        producer.queue.extend(seeds(places, environment.geometry, tell))
+        known = [] if settings.unmask else load_known(corpus.PACKAGED / "divergences")
         worker = Worker(settings, site, executor, producer, statistics, known, tell, branches)
     except BaseException:
         executor.close()
@@ -82,14 +82,14 @@ def profile(name: str, changes: tuple[str, ...]) -> Profile:
     return Profile(name, frozenset(BY_NAME[change] for change in changes))
 
 
-def seeds(directory: Path, geometry: Geometry, tell: Tell) -> Iterator[Program]:
-    """The programs that come with the project, then those of `directory`; what is none is counted and passed over, and
-    so are programs that fill, which take long: fuzzing makes its own.
+def seeds(directories: Iterable[Path], geometry: Geometry, tell: Tell) -> Iterator[Program]:
+    """The programs in `directories`, in order; what is none is counted and passed over, and so are programs that fill,
+    which take long: fuzzing makes its own.
 
     Raises:
         OSError: a directory cannot be read.
     """
-    for each in [*corpus.shipped(), directory]:
+    for each in directories:
         problems = []
         for entry in corpus.load(each, geometry):
             if entry.problem:

@@ -1,4 +1,4 @@
-"""The command line: `vmadiff fuzz | run | explain | import | probe | coverage | selftest`.
+"""The command line: `vmadiff fuzz | run | explain | import | probe | coverage | report | selftest`.
 
 What people can get wrong is one line on stderr and an exit status; a traceback is a bug of this program.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from abi.program import ProgramError
+from fuzz.formats import FORMATS
 from fuzz.status import EXPLAINED, INTERRUPTED, UNUSABLE, USAGE, UnusableError, UsageError
 
 _ABOUT = """\
@@ -60,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_fuzz,
         _add_run,
         _add_faults,
+        _add_minimize,
         _add_explain,
         _add_import,
         _add_probe,
@@ -67,6 +69,9 @@ def build_parser() -> argparse.ArgumentParser:
         _add_selftest,
         _add_matrix,
         _add_bisect,
+        _add_check,
+        _add_corpus,
+        _add_report,
         _add_kernels,
     ):
         add(commands)
@@ -85,6 +90,7 @@ def _command(
     kernel: bool = True,
     target: bool = True,
     targets: bool = False,
+    profile: bool = True,
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(
         name,
@@ -109,6 +115,12 @@ def _command(
             help="the kernel to run on: local (the running one, default), the name of one that `vmadiff kernels list`"
             f" shows, qemu:IMAGE, or uml:BINARY.{more}",
         )
+    if kernel and target and profile:
+        parser.add_argument(
+            "--profile",
+            metavar="RELEASE",
+            help="the release whose behaviour is expected, such as 6.16 (default: that of the kernel, as probed)",
+        )
     return parser
 
 
@@ -118,7 +130,7 @@ def _add_fuzz(commands: Commands) -> None:
         "fuzz",
         "fuzz the running kernel against the model",
         "Make up programs, run each on the kernel and on the model, and write down every new kind of divergence\n"
-        "below STATE/findings (report.txt, program.prog, finding.json). A divergence never stops the session.",
+        "below STATE/findings (report.md, program, finding.json). A divergence never stops the session.",
         targets=True,
     )
     parser.add_argument(
@@ -157,6 +169,10 @@ def _add_fuzz(commands: Commands) -> None:
     parser.add_argument(
         "--unguided", action="store_true", help="do without Atheris' coverage guidance"
     )
+    parser.add_argument(
+        "--unseeded", action="store_true", help="do without the programs that come with vmadiff"
+    )
+    parser.add_argument("--unmask", action="store_true", help="known divergences are new ones, too")
 
 
 def _add_run(commands: Commands) -> None:
@@ -169,6 +185,12 @@ def _add_run(commands: Commands) -> None:
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--layouts", action="store_true", help="draw the layout after every call")
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="text",
+        help="of what is printed: text (default) has every call, the others a result for each program",
+    )
     parser.add_argument(
         "--json", type=Path, metavar="OUT", help="write all steps, results and layouts to OUT"
     )
@@ -185,6 +207,25 @@ def _add_faults(commands: Commands) -> None:
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all trials to OUT")
+
+
+def _add_minimize(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "minimize",
+        "make a program that diverges as small as shows the same",
+        "Run the program in FILE, and while it shows the same divergence, or the kernel makes the same report, take\n"
+        "away calls, shorten ranges, drop flags, put plainer mappings in. What is left is written to OUT, or to the\n"
+        "terminal; a first Ctrl-C ends it with the smallest so far.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="where to write it")
+    parser.add_argument(
+        "--seconds",
+        type=_seconds,
+        metavar="N",
+        help="how long it may take, on a guest as many times longer as that is slower (default: 20, a crash 180)",
+    )
 
 
 def _add_explain(commands: Commands) -> None:
@@ -244,6 +285,7 @@ def _add_probe(commands: Commands) -> None:
         "show the kernel, its profile, and what is usable here",
         "Find out which of the model's named changes the running kernel has, by running a witness program for each,\n"
         "and what of the fuzzer's domain this machine and user allow.",
+        profile=False,
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the answers to FILE")
 
@@ -355,6 +397,108 @@ def _add_bisect(commands: Commands) -> None:
         "--restart", action="store_true", help="forget which commits were tried before"
     )
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all answers to OUT")
+
+
+def _add_check(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "check",
+        "replay a corpus and see that each program fares as its header states",
+        "Run the programs in PATH... (files and directories; default: the corpus that comes with vmadiff) on a kernel\n"
+        "and compare each verdict with what the program's header says of that kernel, such as\n"
+        "`# expect: diverges on 6.16.*`; where it says nothing, model and kernel have to agree. What is said to\n"
+        "diverge and does not has failed, too. corpus/README.md has the form of a header.",
+        profile=False,
+    )
+    parser.set_defaults(command="check_corpus")
+    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH")
+    parser.add_argument("--format", choices=FORMATS, default="ktap", help="(default: ktap)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write that to FILE (default: the terminal)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results to FILE")
+    parser.add_argument(
+        "--workers",
+        type=_positive,
+        metavar="N",
+        help="executors at a time (default: processors, at most 4; one guest)",
+    )
+
+
+def _add_corpus(commands: Commands) -> None:
+    outer = commands.add_parser(
+        "corpus",
+        help="keep findings as regressions; merge, thin out, count and verify corpora",
+        description="Directories of programs (*.prog), a file each, named by content. No kernel is needed.",
+        epilog=EXPLAINED,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    outer.set_defaults(command="corpus_command")
+    actions = outer.add_subparsers(dest="action", required=True, metavar="ACTION")
+    add = actions.add_parser(
+        "add", help="keep programs, of findings with how they fare where they were found"
+    )
+    add.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="a finding's directory, or a program"
+    )
+    add.add_argument(
+        "--fixed", action="store_true", help="it is fixed: model and kernel agree from now on"
+    )
+    merge = actions.add_parser(
+        "merge", help="add what reaches new branches of the model or new classes of input"
+    )
+    merge.add_argument("directories", nargs="+", type=Path, metavar="DIR")
+    least = actions.add_parser(
+        "min", help="drop what is not needed to reach the same branches and classes"
+    )
+    stats = actions.add_parser(
+        "stats",
+        help="programs, calls, bytes, branches and classes (default: the shipped corpus too)",
+    )
+    stats.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    verify = actions.add_parser("verify", help="put damaged files into quarantine")
+    for parser in (least, verify):
+        parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    for parser in (add, merge, least, stats, verify):
+        parser.add_argument(
+            "--corpus", type=Path, metavar="DIR", help="the corpus (default: .vmadiff/corpus)"
+        )
+
+
+def _add_report(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "report",
+        "write the index of what was found, or print it for machines",
+        "Write index.html, which lists the findings in the directory STATE and shows how fuzzing went, as sessions do\n"
+        "while they run. A line in a file `status` in a finding's directory is shown as its status, and kept.",
+        kernel=False,
+    )
+    parser.add_argument(
+        "state",
+        nargs="?",
+        type=Path,
+        default=Path(".vmadiff"),
+        metavar="STATE",
+        help="(default: .vmadiff)",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="write it to DIR, with a copy of all findings (default: STATE)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="text",
+        help="of what is printed: text (default) has a line for each finding, the others a result",
+    )
 
 
 def _add_kernels(commands: Commands) -> None:

@@ -16,8 +16,10 @@ from abi.environment import Environment, Geometry
 from abi.program import ProgramError, format_call
 from fuzz import corpus, reference
 from fuzz.bisect_command import bisect as bisect
+from fuzz.check_command import check_corpus as check_corpus
 from fuzz.console import reports
 from fuzz.corpus import shipped
+from fuzz.corpus_command import corpus_command as corpus_command
 from fuzz.coverage import lines as coverage_lines
 from fuzz.coverage import measure as measure_coverage
 from fuzz.coverage import to_json as coverage_json
@@ -25,6 +27,7 @@ from fuzz.display import Figures, Screen, summary
 from fuzz.explain import explain as explain_program
 from fuzz.faults import Trial, counts, try_all
 from fuzz.faults import to_json as faults_json
+from fuzz.formats import render
 from fuzz.headlines import causes
 from fuzz.imports import import_strace as read_strace
 from fuzz.kernels_command import default_kernels, fetch_missing
@@ -32,13 +35,16 @@ from fuzz.kernels_command import kernels as kernels
 from fuzz.matrix import compare as compare_kernels
 from fuzz.matrix import lines as matrix_lines
 from fuzz.matrix import to_json as matrix_json
+from fuzz.minimize_command import minimize as minimize
 from fuzz.mistakes import MISTAKES
 from fuzz.probe import examine
-from fuzz.probe import probe as probe_profile
+from fuzz.profiles import profile_for
 from fuzz.replay import Replay
 from fuzz.replay import replay as replay_all
 from fuzz.report import result_text
+from fuzz.report_command import report as report
 from fuzz.restraint import restrain_program
+from fuzz.results import of_replays
 from fuzz.selftest import selftest as try_mistakes
 from fuzz.session import Options, Outcome, Session
 from fuzz.status import (
@@ -51,12 +57,11 @@ from fuzz.status import (
 )
 from fuzz.storage import write_atomically
 from fuzz.strace import StraceError
-from fuzz.targets import LOCAL, Target
+from fuzz.targets import LOCAL, Target, refuse_strict_commit
 from kernel_bridge import BridgeError, KernelExecutor
 from model.errors import Unmodelled
 from model.profile import CHANGES, Profile
 from model.run import Model
-from model.space import OVERCOMMIT_NEVER
 
 _DEFAULT_SECONDS = 60.0
 _READERS = {"query": "PROCMAP_QUERY", "maps": "/proc/self/maps"}
@@ -74,7 +79,7 @@ def fuzz(options: Namespace) -> int:
     for name in also:
         Target(name).close()
     with _executor(options) as executor:
-        profile, environment = probe_profile(executor), executor.environment
+        profile, environment = profile_for(executor, options.profile), executor.environment
     seconds = options.time
     if seconds is None:
         seconds = 0.0 if options.runs else _DEFAULT_SECONDS
@@ -98,9 +103,12 @@ def fuzz(options: Namespace) -> int:
             seconds=seconds or None,
             runs=options.runs,
             guided=not options.unguided,
+            seeds=not options.unseeded,
+            unmask=options.unmask,
             user=options.user,
             target=options.target,
             also=also,
+            release=environment.release,
         ),
         Screen(sys.stdout, _columns()),
         title,
@@ -112,7 +120,7 @@ def fuzz(options: Namespace) -> int:
     for name, why in outcome.left.items():
         print(f"unknown from then on: {name}, which was left behind: {why}")
     for text, path in outcome.new.items():
-        print(f"  {text}\n    {path}/report.txt" if path else f"  {text}")
+        print(f"  {text}\n    {path}/report.md" if path else f"  {text}")
     if options.json:
         data = _summary_json(outcome, environment, profile, options.target, seed)
         _write_json(options.json, data)
@@ -130,20 +138,28 @@ def run(options: Namespace) -> int:
     _check_output(options.json)
     with _executor(options) as executor:
         environment = executor.environment
-        programs = [
-            (name, _harmless(path, program, environment))
+        sources = [
+            (path, name, _harmless(path, program, environment))
             for path in options.files
             for name, program in _read_all(path, environment.geometry)
         ]
-        model = Model(environment, probe_profile(executor))
+        programs = [(name, program) for _, name, program in sources]
+        model = Model(environment, profile_for(executor, options.profile))
         executor.printed()
         results = replay_all(programs, executor, model)
         printed = "".join(result.console for result in results).encode() + executor.printed()
     crashes = causes(reports(printed))
-    for result in results:
-        print("\n".join(result.lines(options.layouts)))
-    for crash in crashes:
-        print(f"\n{crash.signature}\n\n{crash.text}", end="")
+    if options.format == "text":
+        for result in results:
+            print("\n".join(result.lines(options.layouts)))
+        for crash in crashes:
+            print(f"\n{crash.signature}\n\n{crash.text}", end="")
+    else:
+        title = (
+            f"vmadiff: {environment.release} {environment.machine}, profile {model.profile.name}"
+        )
+        told = of_replays(results, [path for path, *_ in sources], crashes)
+        print(render(told, options.format, title), end="")
     if options.json:
         data = _replay_json(results, environment, model.profile.name)
         _write_json(options.json, {**data, "reports": [crash.signature for crash in crashes]})
@@ -162,7 +178,7 @@ def faults(options: Namespace) -> int:
             raise UsageError(
                 f"{environment.release} has no fault injection: see `vmadiff kernels build --help`"
             )
-        model = Model(environment, probe_profile(executor))
+        model = Model(environment, profile_for(executor, options.profile))
 
         def say(trial: Trial) -> None:
             print(trial.line(environment), flush=True)
@@ -188,7 +204,7 @@ def explain(options: Namespace) -> int:
     with _executor(options) as executor:
         environment = executor.environment
         program = _read(options.file, environment.geometry)
-        model = Model(environment, probe_profile(executor))
+        model = Model(environment, profile_for(executor, options.profile))
     try:
         for call, value, rules in explain_program(model, program):
             result = result_text(call, value, environment.geometry)
@@ -229,7 +245,7 @@ def _run_imported(files: list[Path], options: Namespace) -> int:
     """Replay the files; a line for each, every step of those that do not agree."""
     status = OK
     with _executor(options) as executor:
-        model = Model(executor.environment, probe_profile(executor))
+        model = Model(executor.environment, profile_for(executor, options.profile))
         for path in files:
             program = _read(path, executor.environment.geometry)
             program = _harmless(path, program, executor.environment)
@@ -348,11 +364,11 @@ def selftest(options: Namespace) -> int:
         raise UsageError(f"no planted mistake is called {', '.join(unknown)}; see --list")
     chosen = [m for m in MISTAKES if not options.only or m.name in options.only]
     with _executor(options) as executor, tempfile.TemporaryDirectory(prefix="vmadiff-") as state:
-        profile = probe_profile(executor)
+        profile = examine(executor).profile
         model = Model(executor.environment, profile)
 
         def blames_kernel(finding: Path) -> bool:
-            program = _read(finding / "program.prog", executor.environment.geometry)
+            program = _read(finding / "program", executor.environment.geometry)
             (result,) = replay_all([(finding.name, program)], executor, model)
             diverges = result.divergence is not None and result.divergence.field != "consistency"
             return diverges or bool(result.crash)
@@ -397,11 +413,7 @@ def _executor(options: Namespace) -> Iterator[KernelExecutor]:
     name = getattr(options, "target", LOCAL)
     try:
         with Target(name) as target, target.start(user=options.user) as executor:
-            if target.is_local and executor.environment.overcommit == OVERCOMMIT_NEVER:
-                raise UnusableError(
-                    "vm.overcommit_memory is 2, and kernels before 7.3.4 lose promised memory when a moved mapping"
-                    " shrinks: fuzzing would use up the commit limit of this machine; set it to 0 or 1"
-                )
+            refuse_strict_commit(target, executor)
             yield executor
     except BridgeError as error:
         raise UnusableError(str(error)) from None

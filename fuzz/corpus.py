@@ -1,5 +1,10 @@
-"""Directories of programs in their text form, one `.prog` file each, named by what they say."""
+"""Directories of programs in their text form, one `.prog` file each, named by what they say.
 
+The comment at the top of a file may state how the program fares on which kernels (`fuzz.expectation`); it is no part of
+the name.
+"""
+
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -7,12 +12,15 @@ from pathlib import Path
 
 from abi.calls import Program
 from abi.environment import Geometry
-from abi.program import ProgramError, format_program, parse, parse_all
+from abi.program import ProgramError, calls_only, format_program, parse, parse_all
 from fuzz.storage import UNFINISHED, write_atomically
 
 #: What comes with the project, next to its packages.
 PACKAGED = Path(__file__).resolve().parent.parent / "corpus"
 SUFFIX = ".prog"
+#: Beside a corpus: files of it that are no programs, and programs that it can do without.
+QUARANTINE = "quarantine"
+DROPPED = "dropped"
 
 
 def shipped() -> list[Path]:
@@ -38,7 +46,7 @@ def read_program(path: Path, geometry: Geometry) -> Program:
         ProgramError: the text is no program; the message names file and line.
         OSError: the file cannot be read.
     """
-    return parse(_text(path), geometry, str(path))
+    return parse(read_text(path), geometry, str(path))
 
 
 def read_programs(path: Path, geometry: Geometry) -> list[tuple[str, Program]]:
@@ -49,13 +57,19 @@ def read_programs(path: Path, geometry: Geometry) -> list[tuple[str, Program]]:
         ProgramError: the text is no program; the message names file and line.
         OSError: the file cannot be read.
     """
-    programs = parse_all(_text(path), geometry, str(path))
+    programs = parse_all(read_text(path), geometry, str(path))
     if len(programs) == 1:
         return [(str(path), programs[0])]
     return [(f"{path}#{number}", program) for number, program in enumerate(programs, start=1)]
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a program.
+
+    Raises:
+        ProgramError: it is none; the message names the file.
+        OSError: the file cannot be read.
+    """
     try:
         return path.read_bytes().decode()
     except UnicodeDecodeError as error:
@@ -68,9 +82,7 @@ def load(directory: Path, geometry: Geometry, skip: set[str] | None = None) -> I
     Raises:
         OSError: the directory cannot be read. A file that cannot is an entry with a problem.
     """
-    for path in sorted(directory.iterdir()):
-        if path.suffix != SUFFIX or path.name.startswith(UNFINISHED):
-            continue
+    for path in files_of(directory):
         if skip is not None and path.name in skip:
             continue
         try:
@@ -84,8 +96,26 @@ def load(directory: Path, geometry: Geometry, skip: set[str] | None = None) -> I
 
 
 def name_of(text: str) -> str:
-    """The file name of the program with this text."""
-    return sha256(text.encode()).hexdigest()[:16] + SUFFIX
+    """The file name of the program with this text: its comments do not count."""
+    return sha256(calls_only(text).encode()).hexdigest()[:16] + SUFFIX
+
+
+def is_named_by_content(path: Path) -> bool:
+    """Whether the file was named by `name_of`, not by a person."""
+    return re.fullmatch(r"[0-9a-f]{16}", path.stem) is not None
+
+
+def files_of(directory: Path) -> list[Path]:
+    """The files of programs in `directory`, by name.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    return sorted(
+        path
+        for path in directory.iterdir()
+        if path.suffix == SUFFIX and not path.name.startswith(UNFINISHED)
+    )
 
 
 def save(directory: Path, program: Program, geometry: Geometry) -> str:

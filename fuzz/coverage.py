@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from textwrap import wrap
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from abi.calls import CALLS, Call, Program
 from abi.consts import FD_NAMES
@@ -19,6 +19,7 @@ from fuzz.classes import KIND, STATE, Class, name_of, of_call, of_result, univer
 from model.errors import Unmodelled
 from model.profile import Profile
 from model.run import Model
+from model.space import AddressSpace
 
 #: Columns of the text.
 _WIDTH: Final = 118
@@ -78,7 +79,7 @@ def measure(
         found: Counter[tuple[type[Call], Class]] = Counter()
         for number, model in enumerate(models):
             here: Counter[tuple[type[Call], Class]] = Counter()
-            reason = _walk(program, model, here)
+            reason = walk(program, model.start(), here)
             if number == 0:
                 coverage.calls.update(map(type, program))
             if reason and number == 0:
@@ -95,9 +96,16 @@ def _lacking(environment: Environment) -> dict[str, str]:
     return {name: why.get(name, "not made") for name in FD_NAMES if name not in there}
 
 
-def _walk(program: Program, model: Model, found: Counter[tuple[type[Call], Class]]) -> str:
+class Run(Protocol):
+    """The model in the middle of a program."""
+
+    @property
+    def space(self) -> AddressSpace: ...
+    def step(self, call: Call) -> int: ...
+
+
+def walk(program: Program, run: Run, found: Counter[tuple[type[Call], Class]]) -> str:
     """Count the classes of one program's calls; why it ended early, or ""."""
-    run = model.start()
     for call in program:
         cls = type(call)
         before = set(of_call(run.space, call))

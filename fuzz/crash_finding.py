@@ -1,9 +1,9 @@
 """A kernel's report on disk: a directory as for a divergence, with what ran before it and what is left of that.
 
-findings/<title>/report.txt      for people: what ran, how it came again, the report with file and line
-                 program.prog    the program that was running
-                 before.prog     up to a thousand before it, oldest first
-                 reduced.prog    the fewest programs and calls that bring it about, where that was found out
+findings/<title>/report.md, report.html   for people: what ran, how it came again, the report with file and line
+                 program    the program that was running
+                 before     up to a thousand before it, oldest first
+                 reduced    the fewest programs and calls that bring it about, where that was found out
                  console.log     the last that the kernel printed
                  finding.json    all of that for other programs
 """
@@ -18,6 +18,7 @@ from abi.environment import Environment
 from abi.program import format_all, format_program
 from fuzz.findings import name_of
 from fuzz.headlines import Crash
+from fuzz.pages.text import page
 from fuzz.storage import write_atomically, write_directory
 from fuzz.symbols import locate
 from fuzz.trials import Ran
@@ -89,7 +90,7 @@ class CrashFinding:
             ("kernel", f"{self.environment.release} {self.environment.machine}"),
             ("profile", self.profile),
             ("stack", " < ".join(self.crash.frames) or "unknown"),
-            ("again", self.again + ("" if self.shown else ": see before.prog")),
+            ("again", self.again + ("" if self.shown else ": see before")),
         ]
         if self.reduction:
             rows.append(("reduced", self.reduction.how))
@@ -142,9 +143,9 @@ class CrashFinding:
             "environment": self.environment.to_json(),
         }
         files = {
-            "report.txt": self.text().encode(),
-            "program.prog": f"{head}{format_program(self.program, geometry)}".encode(),
-            "before.prog": f"{head}# what ran before\n{before}".encode(),
+            "report.md": self.text().encode(),
+            "program": f"{head}{format_program(self.program, geometry)}".encode(),
+            "before": f"{head}# what ran before\n{before}".encode(),
             "console.log": self.console.encode(),
         }
         if self.reduction:
@@ -153,6 +154,7 @@ class CrashFinding:
                 for each in self.reduction.series
             ]
             series = format_all([each.program for each in self.reduction.series], geometry)
-            files["reduced.prog"] = f"{head}# {self.reduction.how}\n{series}".encode()
+            files["reduced"] = f"{head}# {self.reduction.how}\n{series}".encode()
         files["finding.json"] = json.dumps(data, indent=1).encode() + b"\n"
+        files["report.html"] = page(self.crash.title, self.text(), sorted(files)).encode()
         return files

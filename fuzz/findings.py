@@ -1,8 +1,12 @@
 """Divergences on disk: one directory each, named by its signature, written whole or not at all.
 
-findings/<signature>/report.txt      for people
-                     program.prog    the program up to the diverging call
-                     finding.json    both sides, the machine and the profile; `vmadiff run` replays program.prog
+findings/<signature>/report.md       for people, as a mail
+                     report.html     the same, with a picture
+                     program         the smallest program that shows it, to replay
+                     original        the program with which it was found, if that is another
+                     trace           both sides of each of its calls
+                     finding.json    all of that for other programs
+                     kernel.json     the kernel, what the model took it for, and its environment
 """
 
 import json
@@ -15,28 +19,60 @@ from typing import Any
 from abi.calls import Program
 from abi.environment import Environment
 from abi.program import format_program
+from fuzz.blame import Blame
 from fuzz.compare import Divergence
+from fuzz.mail import mail
+from fuzz.pages.finding import page
+from fuzz.pages.text import page as text_page
+from fuzz.replay import Replay
 from fuzz.report import report, step_json
-from fuzz.storage import write_directory
+from fuzz.storage import write_atomically, write_directory
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """A divergence that was confirmed, or (stable False) one that did not come back each time.
 
-    program: up to and with the diverging call; values: the results of its calls up to that one, which both
-    sides agree on; profile: the name of the model's profile; changes: the names of its changes.
+    replay: its program, up to and with the diverging call, and what both sides did; profile: the name of the model's
+    profile; changes: the names of its changes; original: the program as it was found; minimized: how the program was
+    made smaller, in a line, "" if it was not, in minimize_seconds.
     """
 
-    signature: str
-    program: Program
-    divergence: Divergence
-    values: tuple[int, ...]
-    environment: Environment
+    replay: Replay
     profile: str
     changes: tuple[str, ...]
     seed: int
+    blame: Blame
     stable: bool = True
+    original: Program = ()
+    minimized: str = ""
+    minimize_seconds: float = 0.0
+
+    @property
+    def signature(self) -> str:
+        """One line that names the kind of divergence."""
+        return self.replay.text
+
+    @property
+    def program(self) -> Program:
+        """Up to and with the diverging call."""
+        return self.replay.program
+
+    @property
+    def environment(self) -> Environment:
+        """Where it ran."""
+        return self.replay.environment
+
+    @property
+    def divergence(self) -> Divergence:
+        """What differs."""
+        assert self.replay.divergence is not None, "a finding diverges"
+        return self.replay.divergence
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """The results of the calls before the diverging one, which both sides agree on."""
+        return tuple(step.value for step in self.replay.theirs[: self.divergence.index])
 
     def text(self) -> str:
         """The report for people."""
@@ -47,31 +83,61 @@ class Finding:
             self.values,
             self.environment,
             self.profile,
-            self.stable,
+            (*self.blame.lines(), *((f"minimized: {self.minimized}",) * bool(self.minimized))),
         )
 
-    def program_text(self) -> str:
-        """The program in its text form, to replay."""
-        calls = format_program(self.program, self.environment.geometry)
+    def program_text(self, program: Program) -> str:
+        """A program in its text form, to replay."""
+        calls = format_program(program, self.environment.geometry)
         return f"# {self.signature}\n# {self.environment.release}, profile {self.profile}\n{calls}"
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain data."""
+        """All but the environment as plain data."""
         d = self.divergence
         return {
             "signature": self.signature,
             "stable": self.stable,
             "program": format_program(self.program, self.environment.geometry),
+            "original": format_program(self.original, self.environment.geometry),
+            "minimized": self.minimized,
             "index": d.index,
             "field": d.field,
             "model": step_json(d.ours),
             "kernel": step_json(d.theirs),
             "values": list(self.values),
+            "full": self.replay.full,
+            "seed": self.seed,
+            "blame": self.blame.to_json(),
+        }
+
+    def kernel_json(self) -> dict[str, Any]:
+        """What it was found on."""
+        return {
+            "release": self.environment.release,
+            "machine": self.environment.machine,
             "profile": self.profile,
             "changes": list(self.changes),
-            "seed": self.seed,
             "environment": self.environment.to_json(),
         }
+
+    def files(self) -> dict[str, bytes]:
+        """The contents of its directory, by name."""
+        files = {
+            "program": self.program_text(self.program).encode(),
+            "trace": "\n".join([*self.replay.lines(layouts=True), ""]).encode(),
+            "finding.json": _json(self.to_json()),
+            "kernel.json": _json(self.kernel_json()),
+        }
+        if self.original and self.original != self.program:
+            files["original"] = self.program_text(self.original).encode()
+        notes = (f"minimized: {self.minimized}",) * bool(self.minimized)
+        names = sorted([*files, "report.md"])
+        told = (self.replay, self.profile, self.blame, notes, names)
+        return {"report.md": mail(*told).encode(), "report.html": page(*told).encode(), **files}
+
+
+def _json(data: dict[str, Any]) -> bytes:
+    return json.dumps(data, indent=1).encode() + b"\n"
 
 
 def name_of(signature: str) -> str:
@@ -87,12 +153,17 @@ def write(directory: Path, finding: Finding) -> tuple[Path, bool]:
         OSError: it could not be written; nothing is left behind.
     """
     path = directory / name_of(finding.signature)
-    files = {
-        "report.txt": finding.text().encode(),
-        "program.prog": finding.program_text().encode(),
-        "finding.json": json.dumps(finding.to_json(), indent=1).encode() + b"\n",
-    }
-    return path, write_directory(path, files)
+    return path, write_directory(path, finding.files())
+
+
+def rewrite(path: Path, finding: Finding) -> None:
+    """Bring what was written of it up to date, file by file.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    for name, data in finding.files().items():
+        write_atomically(path / name, data, durable=True)
 
 
 def write_crash(directory: Path, signature: str, program_text: str, trace: str) -> Path:
@@ -102,9 +173,11 @@ def write_crash(directory: Path, signature: str, program_text: str, trace: str) 
         OSError: it could not be written.
     """
     path = directory / name_of(signature)
+    text = f"{signature}\n\n{program_text}\n{trace}"
     files = {
-        "report.txt": f"{signature}\n\n{program_text}\n{trace}".encode(),
-        "program.prog": f"# {signature}\n{program_text}".encode(),
+        "report.md": text.encode(),
+        "report.html": text_page(signature, text, ("program", "report.md")).encode(),
+        "program": f"# {signature}\n{program_text}".encode(),
     }
     write_directory(path, files)
     return path

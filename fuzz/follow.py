@@ -57,7 +57,7 @@ class Follower:
             self._producer = Producer(
                 model, executor.environment, Random(settings.seed), Statistics(), set()
             )
-            known = load_known(corpus.PACKAGED / "divergences")
+            known = [] if settings.unmask else load_known(corpus.PACKAGED / "divergences")
             self._worker = Worker(
                 own,
                 target.site(user=settings.user, worker=settings.worker),
@@ -102,8 +102,13 @@ class Follower:
             fields["signature"] = f"{fields['signature']} [{self.name}]"
             self._tell_all(kind, **fields)
         elif kind == "stats":
+            seen = fields["occurrences"].items()
             self._tell_all(
-                "follower", name=self.name, sequences=fields["sequences"], calls=fields["calls"]
+                "follower",
+                name=self.name,
+                sequences=fields["sequences"],
+                calls=fields["calls"],
+                occurrences={f"{text} [{self.name}]": count for text, count in seen},
             )
         elif kind in _PASSED:
             self._tell_all(kind, text=f"{self.name}: {fields['text']}")

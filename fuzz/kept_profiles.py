@@ -13,7 +13,8 @@ from typing import Final
 
 import cachedir
 from cachedir import CacheError
-from fuzz.probe import Executor, examine
+from fuzz.probe import examine
+from fuzz.site import Executor
 from fuzz.storage import write_atomically
 from model.profile import BY_NAME, Profile
 

@@ -51,8 +51,10 @@ class Ledger:
         self.seen[signature] += 1
         return True
 
-    def divergence(self, finding: Finding) -> None:
-        """A divergence that was looked into."""
+    def divergence(
+        self, finding: Finding, refine: Callable[[Finding], Finding] = lambda finding: finding
+    ) -> None:
+        """A divergence that was looked into. It is written down as it is; if it is new, then as `refine` makes it."""
         if not finding.stable:
             self.unstable += 1
             findings.write(self._state / "unstable", finding)
@@ -63,9 +65,13 @@ class Ledger:
         path = ""
         try:
             if known is None:
-                path = str(findings.write(self._state / "findings", finding)[0])
+                directory, new = findings.write(self._state / "findings", finding)
+                path = str(directory)
+                if new:
+                    finding = refine(finding)
+                    findings.rewrite(directory, finding)
         finally:
-            self._find(text, path, known, "" if path or known else finding.text())
+            self._find(text, path, known, "" if path or known else finding.text(), finding)
 
     def crash(self, finding: CrashFinding) -> Path | None:
         """A report of the kernel, which is a finding even if it does not come again; where it was written down, None if
@@ -118,7 +124,14 @@ class Ledger:
     def _explained(self, text: str) -> Known | None:
         return explanation(text, self._environment.release, self._known)
 
-    def _find(self, text: str, path: str, known: Known | None, report: str) -> None:
+    def _find(
+        self,
+        text: str,
+        path: str,
+        known: Known | None,
+        report: str,
+        finding: Finding | None = None,
+    ) -> None:
         self.confirmed = self.confirmed or known is None
         self._tell(
             "finding",
@@ -126,5 +139,10 @@ class Ledger:
             path=path,
             cause=known.cause if known else "",
             report=report,
+            kernel=self._environment.release,
+            signature_there=text,
             index=self.sequences,
+            calls=len(finding.program) if finding else 0,
+            minimized=finding.minimized if finding else "",
+            minimize_seconds=finding.minimize_seconds if finding else 0.0,
         )

@@ -4,7 +4,7 @@ A kernel that dies or does not start costs its own verdicts, never those of the 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,26 +12,29 @@ from typing import Any, Final
 from abi.calls import Program
 from fuzz import corpus
 from fuzz.console import reports
-from fuzz.headlines import causes, gravest
+from fuzz.headlines import causes
 from fuzz.probe import examine
 from fuzz.replay import Replay, replay
-from fuzz.restraint import is_filling, restrain_program
+from fuzz.restraint import restrain_program
 from fuzz.status import UsageError
 from fuzz.targets import Target
-from fuzz.triage import Known, explanation, load_known, signature
+from fuzz.triage import Known, explanation, load_known
+from fuzz.verdict import (
+    AGREES,
+    CRASHED,
+    DIVERGES,
+    KNOWN,
+    UNKNOWN,
+    VERDICTS,
+    batches,
+    is_full,
+    judge,
+)
 from kernel_bridge import BridgeError
 from model.run import Model
 
-AGREES: Final = "agrees"
-KNOWN: Final = "known"
-DIVERGES: Final = "diverges"
-CRASHED: Final = "crashed"
-UNKNOWN: Final = "unknown"
-VERDICTS: Final = (AGREES, KNOWN, DIVERGES, CRASHED, UNKNOWN)
-#: How a table shows them.
+#: How a table shows verdicts.
 _SIGNS: Final = {AGREES: ".", KNOWN: "k", DIVERGES: "D", CRASHED: "C", UNKNOWN: "?"}
-#: Programs that are sent at once: what is known when a kernel dies.
-_BATCH: Final = 64
 
 Say = Callable[[str], None]
 
@@ -100,9 +103,9 @@ def _column(
                 for name, make in programs
             ]
             executor.printed()
-            for batch in _batches(harmless):
-                for result in replay(batch, executor, model, full=_is_full(batch)):
-                    cells.append(_judge(result, kernel, release, known))
+            for batch in batches(harmless, lambda each: not is_full(each[1])):
+                for result in replay(batch, executor, model, full=is_full(batch[0][1])):
+                    cells.append(_cell(result, kernel, release, known))
                 for crash in causes(reports(executor.printed())):
                     if crash.signature not in said:
                         said.append(crash.signature)
@@ -117,45 +120,9 @@ def _column(
     return Column(kernel, release, profile, tuple(cells), problem, new)
 
 
-def _batches(
-    programs: Sequence[tuple[str, Program]],
-) -> Iterator[list[tuple[str, Program]]]:
-    """Programs in order; one that fills is alone, for it is not observed in full."""
-    batch: list[tuple[str, Program]] = []
-    for each in programs:
-        alone = any(is_filling(call) for call in each[1])
-        if batch and (alone or len(batch) == _BATCH):
-            yield batch
-            batch = []
-        batch.append(each)
-        if alone:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
-def _is_full(batch: Sequence[tuple[str, Program]]) -> bool:
-    return not any(is_filling(call) for call in batch[0][1])
-
-
-def _judge(result: Replay, kernel: str, release: str, known: list[Known]) -> Cell:
-    divergence = result.divergence
-    if divergence is not None:
-        text = signature(result.program[divergence.index], divergence)
-        cause = explanation(text, release, known)
-        verdict = DIVERGES if cause is None else KNOWN
-        return Cell(result.name, kernel, verdict, text)
-    if result.loss_kind == "crash":
-        worst = gravest(reports(result.console.encode()))
-        text = worst.signature if worst else result.loss
-        verdict = CRASHED if explanation(text, release, known) is None else KNOWN
-        return Cell(result.name, kernel, verdict, text)
-    if result.crash:
-        return Cell(result.name, kernel, DIVERGES, result.verdict())
-    if not result.is_complete:
-        return Cell(result.name, kernel, UNKNOWN, result.verdict())
-    return Cell(result.name, kernel, AGREES)
+def _cell(result: Replay, kernel: str, release: str, known: list[Known]) -> Cell:
+    verdict = judge(result, release, known)
+    return Cell(result.name, kernel, verdict.kind, verdict.text)
 
 
 def lines(columns: Sequence[Column]) -> list[str]:

@@ -5,14 +5,14 @@ model's with and without the change. The kernel's version is never asked.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from abi.calls import Fill, Program
 from abi.environment import Environment
 from abi.program import parse
 from fuzz.compare import agrees, initial_layout
 from fuzz.corpus import PACKAGED, SUFFIX
-from kernel_bridge import Observation
+from fuzz.site import Executor, Observed
 from model.errors import Unmodelled
 from model.profile import CHANGES, PROFILES, Change, Profile
 from model.run import Model
@@ -20,14 +20,6 @@ from model.run import Model
 WITNESSES: Final = PACKAGED / "witnesses"
 #: A witness may depend on other changes: probing is repeated until nothing changes, at most so often.
 _ROUNDS: Final = 4
-
-
-class Executor(Protocol):
-    """What runs programs on a kernel."""
-
-    environment: Environment
-
-    def run(self, programs: Sequence[Program], *, full: bool = False) -> list[Observation]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +98,9 @@ def examine(executor: Executor) -> Probed:
     return Probed(Profile(name, found.changes, verified=not undecided), nearest, undecided)
 
 
-def _observe(executor: Executor, witnesses: Sequence[Witness]) -> list[Observation]:
+def _observe(executor: Executor, witnesses: Sequence[Witness]) -> list[Observed]:
     """What the kernel does, witness by witness."""
-    observed: dict[str, Observation] = {}
+    observed: dict[str, Observed] = {}
     for full in (True, False):
         chosen = [w for w in witnesses if w.full is full]
         for witness, observation in zip(
@@ -121,7 +113,7 @@ def _observe(executor: Executor, witnesses: Sequence[Witness]) -> list[Observati
 def _disagreements(
     profile: Profile,
     witnesses: Sequence[Witness],
-    observed: Sequence[Observation],
+    observed: Sequence[Observed],
     environment: Environment,
 ) -> int:
     """How many witnesses do otherwise than `profile` says."""
@@ -133,7 +125,7 @@ def _disagreements(
 
 
 def _decide(
-    witness: Witness, observation: Observation, has: frozenset[Change], environment: Environment
+    witness: Witness, observation: Observed, has: frozenset[Change], environment: Environment
 ) -> bool | str:
     """Whether the kernel has the change, or why that cannot be said."""
     if observation.loss:

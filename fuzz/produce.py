@@ -95,7 +95,7 @@ class Producer:
         reached: set[int],
         seeds: Iterable[Program] = (),
     ) -> None:
-        self._model = model
+        self.model = model
         self._environment = environment
         self._geometry = environment.geometry
         self._initial = initial_layout(environment)
@@ -145,7 +145,7 @@ class Producer:
         if not may_fail(program):
             return prepared.expected
         trace = unpack(observed, self._initial)
-        return settle(self._model, program, trace, self._initial, full=prepared.full)
+        return settle(self.model, program, trace, self._initial, full=prepared.full)
 
     def edit(self, base: bytes, room: int, scramble: Scramble | None) -> bytes:
         """Bytes of another program: one waiting in the queue, a fresh one, or `base` changed; at most `room`."""
@@ -182,7 +182,7 @@ class Producer:
         return prepared.data[:room]
 
     def _make(self, make: Callable[[Run], Program], *, full: bool) -> Prepared:
-        run: PackedRun = self._model.start(full=full)
+        run: PackedRun = self.model.start(full=full)
         watched = _Watched(run)
         unmodelled = crash = ""
         self._reached.clear()
@@ -192,7 +192,7 @@ class Producer:
             unmodelled = error.reason
             program = tuple(watched.calls[:-1])
             # The call may have changed something before it turned out to be unmodelled.
-            run = self._model.start(full=full)
+            run = self.model.start(full=full)
             for call in program:
                 run.step(call)
         except Exception:

@@ -1,19 +1,22 @@
-"""Crashes made smaller: the fewest programs, then the fewest calls, that bring the same report about.
+"""Crashes made smaller: the fewest programs, then the fewest and simplest calls, that bring the same report about.
 
 Every trial is on a kernel that was booted for it: one that has warned once may never do it again, and one that was
 damaged may do anything. So it takes a while, and has an end. A kernel that cannot be booted at will, the running one,
 is not made to report more often than it takes to know the program: nothing is reduced there.
 """
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from abi.calls import Call
+from abi.calls import Program
 from fuzz.crash_finding import CrashFinding, Reduction
 from fuzz.crashes import shows
+from fuzz.minimize import minimize
 from fuzz.reduce import shorten
+from fuzz.restraint import restrain_program
 from fuzz.trials import Ran, Trials
 from kernel_bridge import BridgeError
 
@@ -22,9 +25,13 @@ SECONDS: Final = 180.0
 
 
 def reduce_crash(
-    finding: CrashFinding, trials: Trials, is_over: Callable[[], bool], seconds: float = SECONDS
+    finding: CrashFinding,
+    trials: Trials,
+    is_over: Callable[[], bool],
+    seconds: float = SECONDS,
 ) -> Reduction | None:
-    """What is left of it; None if it cannot be brought about. Ends early when `is_over`."""
+    """What is left of it; None if it cannot be brought about. Ends early when `is_over`. seconds: how long it may take,
+    where a kernel is as fast as the running one."""
     return _Reducer(finding, trials, is_over, seconds).reduce() if trials.boots else None
 
 
@@ -39,6 +46,8 @@ class _Reducer:
         seconds: float,
     ) -> None:
         self._crash = finding.crash
+        self._geometry = finding.environment.geometry
+        self._unprivileged = not finding.environment.capabilities
         self._shown = finding.shown
         self._all = (*finding.before, finding.ran)
         self._trials = trials
@@ -54,19 +63,35 @@ class _Reducer:
         begun = _size(series)
         series = shorten(series, self._shows)
         for place in reversed(range(len(series))):
-            series = self._with_fewer_calls(series, place)
+            series = self._smaller(series, place)
         how = f"to {_size(series)} from {begun}, in {self._count} trials{self._cut}"
         return Reduction(series, how)
 
-    def _with_fewer_calls(self, series: tuple[Ran, ...], place: int) -> tuple[Ran, ...]:
-        def put(calls: tuple[Call, ...]) -> tuple[Ran, ...]:
+    def _smaller(self, series: tuple[Ran, ...], place: int) -> tuple[Ran, ...]:
+        """With the program at `place` as small as shows it: every trial is a boot, so one at a time."""
+
+        def put(program: Program) -> tuple[Ran, ...]:
             return (
                 *series[:place],
-                replace(series[place], program=calls),
+                replace(series[place], program=program),
                 *series[place + 1 :],
             )
 
-        return put(shorten(series[place].program, lambda calls: self._shows(put(calls))))
+        def shows_one(programs: Sequence[Program]) -> list[bool]:
+            return [
+                restrain_program(each, self._unprivileged) == each and self._shows(put(each))
+                for each in programs
+            ]
+
+        found = minimize(
+            series[place].program,
+            self._geometry,
+            shows_one,
+            until=math.inf,
+            is_over=lambda: bool(self._cut),
+            width=1,
+        )
+        return put(found.program)
 
     def _shows(self, series: tuple[Ran, ...]) -> bool:
         return self._first(series) > 0

@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from abi.calls import Program
@@ -14,6 +15,7 @@ from fuzz.drawing import draw
 from fuzz.report import difference_lines, layout_lines, object_names, result_text, step_json
 from fuzz.settle import may_fail, settle
 from fuzz.site import Executor
+from fuzz.triage import signature
 from model.errors import Unmodelled
 from model.run import Model
 
@@ -23,7 +25,7 @@ class Replay:
     """What became of one program.
 
     unmodelled, crash: why the model stopped early; loss, loss_kind: how the executor was lost; console: what the kernel
-    printed as it died. Each trace has the steps that its side made.
+    printed as it died; full: it was observed in full. Each trace has the steps that its side made.
     """
 
     name: str
@@ -37,11 +39,19 @@ class Replay:
     loss: str = ""
     loss_kind: str = ""
     console: str = ""
+    full: bool = True
 
     @property
     def is_complete(self) -> bool:
         """Both sides made every step."""
         return len(self.ours) == len(self.theirs) == len(self.program)
+
+    @property
+    def text(self) -> str:
+        """The signature of its divergence, "" without one."""
+        if self.divergence is None:
+            return ""
+        return signature(self.program[self.divergence.index], self.divergence)
 
     def verdict(self) -> str:
         """How it went, in one line."""
@@ -123,18 +133,29 @@ class Replay:
 def replay(
     programs: Sequence[tuple[str, Program]], executor: Executor, model: Model, *, full: bool = True
 ) -> list[Replay]:
-    """Run each named program on both sides, observed in full unless told otherwise."""
-    observations = executor.run([program for _, program in programs], full=full)
+    """Run each named program on both sides, observed in full unless told otherwise.
+
+    Raises:
+        BridgeError: executors die at start, again and again.
+    """
+    executor.submit(
+        [program for _, program in programs], range(len(programs)) if full else ()
+    )  # and while the kernel is busy:
+    predictions = [predict(model, program, full=full) for _, program in programs]
     initial = initial_layout(executor.environment)
     results = []
-    for (name, program), observed in zip(programs, observations, strict=True):
-        expected, unmodelled, crash = predict(model, program, full=full)
+    for (name, program), predicted, observed in zip(
+        programs, predictions, executor.collect(), strict=True
+    ):
+        expected, unmodelled, crash = predicted
         ours, theirs = unpack(expected, initial), unpack(observed.data, initial)
         if may_fail(program) and not (unmodelled or crash):
             try:
                 ours = unpack(settle(model, program, theirs, initial, full=full), initial)
             except Unmodelled as error:
                 unmodelled = error.reason
+                pairs = zip(ours, theirs, strict=False)
+                ours = tuple(our for our, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
         results.append(
             Replay(
                 name,
@@ -148,6 +169,7 @@ def replay(
                 "" if observed.loss is None else observed.loss.text,
                 "" if observed.loss is None else observed.loss.kind,
                 "" if observed.loss is None else observed.loss.console,
+                full,
             )
         )
     return results

@@ -40,9 +40,10 @@ def report(
     values: tuple[int, ...],
     environment: Environment,
     profile: str,
-    stable: bool = True,
+    notes: Sequence[str] = (),
 ) -> str:
-    """The report of a divergence; `values` are the results of the calls before the diverging one."""
+    """The report of a divergence; `values` are the results of the calls before the diverging one, `notes` lines about
+    whose mistake it is."""
     geometry = environment.geometry
     call = program[divergence.index]
     lines = [
@@ -54,8 +55,6 @@ def report(
         f"window   W = {geometry.window:#x}, {geometry.window_pages} pages;"
         f" T = {geometry.top:#x}; a page is {PAGE} bytes",
     ]
-    if not stable:
-        lines.append("unstable: it did not come back in each of three fresh executors")
     lines += ["", "program"]
     width = max(len(format_call(each, geometry)) for each in program)
     for index, each in enumerate(program):
@@ -69,6 +68,8 @@ def report(
     lines.append(f"      kernel  {result_text(call, divergence.theirs.value, geometry)}")
     lines += ["", *difference_lines(divergence, environment)]
     lines += layout_lines(divergence, environment)
+    if notes:
+        lines += ["", *notes]
     return "\n".join(lines) + "\n"
 
 

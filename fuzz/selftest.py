@@ -23,7 +23,8 @@ _TICK: Final = 0.2
 
 @dataclass(slots=True)
 class Result:
-    """How one mistake fared. sequences: until it was noticed, or tried in vain; problem: why it was not tried."""
+    """How one mistake fared. sequences: until it was noticed, or tried in vain; problem: why it was not tried; calls:
+    of the smallest program that shows it; minimized: how that was found, in a line; minimize_seconds: in how many."""
 
     name: str
     rule: str
@@ -32,14 +33,16 @@ class Result:
     seconds: float = 0.0
     signature: str = ""
     problem: str = ""
+    calls: int = 0
+    minimized: str = ""
+    minimize_seconds: float = 0.0
 
     def line(self) -> str:
         """The result as one line."""
         verdict = "found " if self.found else "MISSED"
         how = self.problem or self.signature or self.rule
-        return (
-            f"{verdict} {self.name:<36} {self.sequences:>7,} sequences {self.seconds:6.1f} s  {how}"
-        )
+        size = f"{self.calls} calls" if self.found else ""
+        return f"{verdict} {self.name:<36} {self.sequences:>7,} sequences {self.seconds:6.1f} s {size:>8}  {how}"
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -159,6 +162,9 @@ class _Trials:
                 elif self._blames_kernel(Path(message["path"])):
                     result.problem = f"without the mistake as well: {result.signature}"
                 result.found = not result.problem
+                result.calls = message["calls"]
+                result.minimized = message["minimized"]
+                result.minimize_seconds = message["minimize_seconds"]
             elif message["kind"] == "failure":
                 raise RuntimeError(message["text"])
 

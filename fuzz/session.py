@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from fuzz.chronicle import Chronicle
 from fuzz.corpus import SUFFIX
 from fuzz.crew import Crew, Hand
 from fuzz.display import Figures, Screen
@@ -30,7 +31,8 @@ _SEED_STEP: Final = 0x9E3779B1
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a session is asked to do. Directories exist; seconds None means no limit, as does runs None."""
+    """What a session is asked to do. Directories exist; release: that of the kernel, for people; seconds None means no
+    limit, as does runs None."""
 
     state: Path
     corpus: Path
@@ -42,9 +44,11 @@ class Options:
     runs: int | None = None
     guided: bool = True
     seeds: bool = True
+    unmask: bool = False
     user: bool = False
     target: str = "local"
     also: tuple[str, ...] = ()
+    release: str = ""
 
 
 @dataclass(slots=True)
@@ -83,6 +87,8 @@ class Session:
         self._said: set[str] = set()
         self._followers: dict[tuple[int, str], Message] = {}
         self._outcome = Outcome(Figures(workers=options.workers, guided=options.guided))
+        name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}"
+        self._chronicle = Chronicle(options.state, name, options.release, options.profile)
 
     def run(self) -> Outcome:
         """Fuzz until a limit, Ctrl-C or a failure; leaves no process behind.
@@ -97,11 +103,15 @@ class Session:
                     for hand, messages in list(self._crew.listen(_TICK)):
                         self._hear(hand, messages)
                     self._watch_time()
-                    self._screen.update(self._figures(), self._title)
+                    figures = self._figures()
+                    self._screen.update(figures, self._title)
+                    if self._chronicle.is_due(figures.seconds):
+                        self._record(figures)
         finally:
             self._crew.close()
             self._screen.close()
         outcome = self._outcome
+        self._record(self._figures())
         outcome.figures = self._figures(whole=True)
         for name in self._options.also:
             told = [m for (_, other), m in self._followers.items() if other == name]
@@ -136,6 +146,7 @@ class Session:
                     cpus=processors(worker, o.workers),
                     guided=o.guided,
                     seeds=o.seeds,
+                    unmask=o.unmask,
                     user=o.user,
                     target=o.target,
                     also=o.also,
@@ -160,10 +171,12 @@ class Session:
             case "stats":
                 self._live[worker] = message
                 self._covered.update(message["reached"])
+                self._chronicle.hear(worker, message["occurrences"])
             case "finding":
                 self._find(message)
             case "follower":
                 self._followers[worker, message["name"]] = message
+                self._chronicle.hear((worker, message["name"]), message["occurrences"])
             case "left":
                 self._outcome.left.setdefault(message["name"], message["text"])
                 self._note(f"{message['name']} is left behind: {message['text']}")
@@ -175,6 +188,13 @@ class Session:
             case "done":
                 self._finished.add(worker)
 
+    def _record(self, figures: Figures) -> None:
+        """Write down how it stands; that it cannot be written is no reason to stop."""
+        try:
+            self._chronicle.write(figures)
+        except OSError as error:
+            self._note(f"the record of this session cannot be written: {error}")
+
     def _note(self, text: str) -> None:
         if text not in self._said:
             self._said.add(text)
@@ -182,13 +202,19 @@ class Session:
 
     def _find(self, message: Message) -> None:
         text, path = message["signature"], message["path"]
+        try:
+            self._chronicle.found(
+                text, path, message["cause"], message["kernel"], message["signature_there"]
+            )
+        except OSError as error:
+            self._note(f"the record of this session cannot be written: {error}")
         if message["cause"]:
             if text not in self._outcome.known:
                 self._outcome.known[text] = message["cause"]
                 self._screen.note(f"known divergence: {text}\n  {message['cause']}")
         elif text not in self._outcome.new:
             self._outcome.new[text] = path
-            where = f"  {path}/report.txt" if path else message["report"]
+            where = f"  {path}/report.md" if path else message["report"]
             self._screen.note(f"NEW divergence: {text}\n{where}")
 
     def _end(self, hand: Hand) -> None:
@@ -196,6 +222,8 @@ class Session:
         worker = hand.settings.worker
         status = self._crew.let_go(hand)
         stats = self._live.pop(worker, {})
+        for source in (worker, *((worker, name) for name in self._options.also)):
+            self._chronicle.forget(source)
         self._done[worker] = _sum([self._done.get(worker, {}), stats])
         if worker in self._finished:
             if not self._outcome.figures.worker_restarts:

@@ -13,7 +13,8 @@ class Settings:
     worker: its number; session: the supervisor's process id; pipe: the descriptor its messages go to;
     runs: sequences to compare, None for no limit; deadline: on time.monotonic()'s clock, None for none;
     state, corpus: directories; profile, changes: the model's, by name; cpus: where it may run, empty for
-    anywhere; batch: programs sent at once; seeds: begin with the programs of the corpus; shared: other workers add to
+    anywhere; batch: programs sent at once; seeds: begin with the programs that come with the project; unmask:
+    known divergences are findings; shared: other workers add to
     the corpus; replay: files that dead workers left;
     mistake: the planted mistake to fuzz with; until_found: stop at the first confirmed divergence;
     user: programs run as an ordinary user even if this is root; target: the kernel's name; also: those of
@@ -34,6 +35,7 @@ class Settings:
     batch: int = 64
     guided: bool = True
     seeds: bool = True
+    unmask: bool = False
     shared: bool = False
     replay: tuple[str, ...] = ()
     mistake: str = ""

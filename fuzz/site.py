@@ -53,12 +53,14 @@ class Executor(Protocol):
 class Site:
     """Where programs run.
 
-    start: gives a further executor; renew: one on a kernel that has run nothing since its boot, None where it cannot be
-    booted at will; vmlinux: the kernel's image with its symbols, if it is at hand; slow: how much longer all takes than
-    on the running kernel; end: called when there is no more to run.
+    start: gives a further executor; elsewhere: one whose programs aim at other addresses; renew: one on a kernel that
+    has run nothing since its boot, None where it cannot be booted at will; vmlinux: the kernel's image with its
+    symbols, if it is at hand; slow: how much longer all takes than on the running kernel; end: called when there is no
+    more to run.
     """
 
     start: Callable[[], Executor]
+    elsewhere: Callable[[], Executor]
     renew: Callable[[], Executor] | None = None
     vmlinux: Path | None = None
     slow: Callable[[], float] = lambda: 1.0

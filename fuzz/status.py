@@ -12,14 +12,15 @@ INTERRUPTED: Final = 130
 EXPLAINED: Final = """\
 exit status:
   0    nothing new was found; model and kernel agree; every planted mistake was found;
-       everything that can be is exercised
+       everything that can be is exercised; every program fares as its header states (check)
   1    new divergences (fuzz), a divergence (run, import --run), a missed mistake
-       (selftest), something not exercised (coverage)
+       (selftest), something not exercised (coverage), something not as stated (check), damaged
+       files (corpus verify)
   2    wrong usage, or a file that is not what it should be
   3    this machine cannot: no compiler, the executor does not start, a kernel cannot be
        had or built, or does not boot, a directory cannot be read or written, the disk is
        full
-  4    not compared to the end: unmodelled, or the executor was lost (run, explain,
+  4    not compared to the end: unmodelled, or the executor was lost (run, explain, check,
        import --run), or one of several kernels for good (fuzz)
   130  interrupted, everything is written (fuzz: 1 if there were new divergences)
 """

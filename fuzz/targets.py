@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Final
 
 import kernels
+from abi.environment import Geometry
 from fuzz.site import Site
-from fuzz.status import UsageError
+from fuzz.status import UnusableError, UsageError
 from kernel_bridge import BridgeError, ExecutorConfig, Guest, KernelExecutor
 from kernel_bridge.build import BuildError, writable_directory
 from kernel_bridge.guest import Qemu, Uml
 from kernel_bridge.kmsg import Kmsg, KmsgError
 from kernel_bridge.local import Local
 from kernels import KernelError
+from model.space import OVERCOMMIT_NEVER
 
 LOCAL: Final = "local"
+#: Another window for programs (bytes).
+_ELSEWHERE: Final = 0x12_4000_0000
 _QEMU: Final = "qemu:"
 _UML: Final = "uml:"
 #: Limits of an executor on the running kernel (seconds): a call, a program, a start, a boot.
@@ -92,15 +96,26 @@ class Target:
         def start() -> KernelExecutor:
             return self.start(user=user, worker=worker)
 
+        def elsewhere() -> KernelExecutor:
+            return self.start(user=user, worker=worker, window=_ELSEWHERE)
+
         def renew() -> KernelExecutor:
             return self.start(user=user, worker=worker, booted=True)
 
         return Site(
-            start, None if self.is_local else renew, self.vmlinux, lambda: self._slow, self.close
+            start,
+            elsewhere,
+            None if self.is_local else renew,
+            self.vmlinux,
+            lambda: self._slow,
+            self.close,
         )
 
-    def start(self, *, user: bool, worker: int = 0, booted: bool = False) -> KernelExecutor:
-        """A fresh executor, without root's rights if `user`; `booted`: on a guest that has run nothing since its boot.
+    def start(
+        self, *, user: bool, worker: int = 0, booted: bool = False, window: int = Geometry().window
+    ) -> KernelExecutor:
+        """A fresh executor, without root's rights if `user`; `booted`: on a guest that has run nothing since its boot;
+        window: where its programs aim (bytes).
 
         On the running kernel it stays on one processor: pages that wait in another's queues would escape MADV_PAGEOUT.
 
@@ -111,7 +126,9 @@ class Target:
             assert not booted, "the running kernel is not ours to boot"
             usable = sorted(os.sched_getaffinity(0), reverse=True)
             return KernelExecutor(
-                ExecutorConfig(drop_privileges=user, cpu=usable[worker % len(usable)]),
+                ExecutorConfig(
+                    window=window, drop_privileges=user, cpu=usable[worker % len(usable)]
+                ),
                 Local(self._kmsg),
             )
         place = next((i for i, (_, e) in enumerate(self._guests) if e is None or e.is_closed), -1)
@@ -123,6 +140,7 @@ class Target:
             if booted and not (last and last.is_untouched):
                 guest.renew()
         config = ExecutorConfig(
+            window=window,
             drop_privileges=user,
             reader=guest.reader,
             call_seconds=_CALL * self._slow,
@@ -201,6 +219,19 @@ class Target:
     def _boot_uml(self, uml: Uml, modules: list[tuple[str, bytes]], more: float) -> Guest:
         self._slow = uml.slow * more
         return _settled(Guest(uml, modules, _BOOT * self._slow), more)
+
+
+def refuse_strict_commit(target: Target, executor: KernelExecutor) -> None:
+    """Nothing is run where the machine's commit limit would be used up.
+
+    Raises:
+        UnusableError: it would.
+    """
+    if target.is_local and executor.environment.overcommit == OVERCOMMIT_NEVER:
+        raise UnusableError(
+            "vm.overcommit_memory is 2, and kernels before 7.3.4 lose promised memory when a moved mapping"
+            " shrinks: fuzzing would use up the commit limit of this machine; set it to 0 or 1"
+        )
 
 
 def _settled(guest: Guest, more: float) -> Guest:

@@ -100,11 +100,16 @@ _MODEL_ONLY: Final = "extra mapping in model"
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """An explained divergence."""
+    """An explained divergence. name: that of its entry."""
 
     signatures: tuple[str, ...]
     kernels: tuple[str, ...]
     cause: str
+    name: str = ""
+
+    def covers(self, release: str) -> bool:
+        """Whether it is seen on the kernel `release`."""
+        return any(fnmatch(release, kernel) for kernel in self.kernels)
 
 
 def signature(call: Call, divergence: Divergence) -> str:
@@ -347,7 +352,8 @@ def load_known(directory: Path) -> list[Known]:
             entry = json.loads(path.read_text())
             if "signatures" not in entry:
                 continue  # a kernel bug that the model follows: nothing diverges, nothing is to be masked
-            known.append(Known(tuple(entry["signatures"]), tuple(entry["kernels"]), entry["cause"]))
+            kernels = tuple(entry["kernels"])
+            known.append(Known(tuple(entry["signatures"]), kernels, entry["cause"], path.stem))
             if any(text.startswith(KERNEL) for text in entry["signatures"]):
                 _check_evidence(path, entry)
         except (ValueError, KeyError, TypeError) as error:
@@ -364,9 +370,11 @@ def _check_evidence(path: Path, entry: Names[str, object]) -> None:
         raise TypeError("`fixed` says in which releases")
 
 
-def explanation(text: str, release: str, known: list[Known]) -> Known | None:
-    """The entry that explains the signature `text` on the kernel `release`."""
-    for entry in known:
-        if text in entry.signatures and any(fnmatch(release, kernel) for kernel in entry.kernels):
-            return entry
-    return None
+def explanations(text: str, release: str, known: Sequence[Known]) -> list[Known]:
+    """The entries that explain the signature `text` on the kernel `release`."""
+    return [entry for entry in known if text in entry.signatures and entry.covers(release)]
+
+
+def explanation(text: str, release: str, known: Sequence[Known]) -> Known | None:
+    """The first of them."""
+    return next(iter(explanations(text, release, known)), None)

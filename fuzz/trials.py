@@ -7,14 +7,13 @@ from typing import Final
 
 from abi.calls import Program
 from abi.environment import Environment
-from abi.trace import Layout
-from fuzz.compare import Divergence, first_divergence
+from abi.program import format_program, parse
 from fuzz.console import Console
 from fuzz.headlines import Crash
-from fuzz.produce import Prepared
+from fuzz.minimize import SECONDS, Minimized, Showing, minimize
+from fuzz.replay import Replay, replay
 from fuzz.site import Executor, Site
-from fuzz.triage import signature
-from model.errors import Unmodelled
+from model.run import Model
 
 #: Fresh executors a divergence has to show itself in.
 CONFIRMATIONS: Final = 3
@@ -36,29 +35,19 @@ class Ran:
     full: bool = False
 
 
-#: The model's trace, after the kernel's was seen.
-Settle = Callable[[Prepared, bytes], bytes]
 #: Told what the kernel printed while a divergence was tried.
 Hear = Callable[[Ran, bytes], None]
 
 
 class Trials:
-    """Tries programs again on a site, which was in `environment`. `settle`, `hear`: see `Settle` and `Hear`."""
+    """Tries programs again on a site, which was in `environment`, beside a model of it. hear: see `Hear`."""
 
-    def __init__(
-        self,
-        site: Site,
-        environment: Environment,
-        settle: Settle,
-        initial: Layout,
-        hear: Hear,
-    ) -> None:
+    def __init__(self, site: Site, environment: Environment, model: Model, hear: Hear) -> None:
         self._site = site
         self._environment = environment
+        self._model = model
         #: What of the environment was found to be another than it was, in one line; "" if nothing was.
         self.drift = ""
-        self._settle = settle
-        self._initial = initial
         self._hear = hear
 
     @property
@@ -71,34 +60,65 @@ class Trials:
         """How much longer all takes than on the running kernel."""
         return self._site.slow()
 
-    def divergence(self, prepared: Prepared) -> Divergence | None:
-        """The divergence that shows itself in each of three executors that have run nothing else; None if it is not the
-        same in all of them, or one of them leaves the domain of the model, or is not in the environment that the
-        prediction is for."""
-        program = prepared.program
-        found: Divergence | None = None
+    def divergence(self, ran: Ran) -> Replay | None:
+        """The replay whose divergence shows itself in each of three executors that have run nothing else; None if it is
+        not the same in all of them, or one of them leaves the domain of the model, or is not in the environment that
+        the prediction is for."""
+        found: Replay | None = None
         for _ in range(CONFIRMATIONS):
             executor = self._site.start()
             try:
                 self.drift = self.drift or _drift(self._environment, executor.environment)
                 if self.drift:
                     return None
-                (observed,) = executor.run([program], full=prepared.full)
-                self._hear(Ran(program, prepared.full), executor.printed())
+                (again,) = replay([("", ran.program)], executor, self._model, full=ran.full)
+                self._hear(ran, executor.printed())
             finally:
                 executor.close()
-            try:
-                expected = self._settle(prepared, observed.data)
-            except Unmodelled:
-                return None
-            again = first_divergence(expected, observed.data, self._initial)
-            if again is None:
-                return None
-            text = signature(program[again.index], again)
-            if found is not None and text != signature(program[found.index], found):
+            if (
+                again.unmodelled
+                or not again.text
+                or (found is not None and again.text != found.text)
+            ):
                 return None
             found = again
         return found
+
+    def elsewhere(self, text: str, ran: Ran) -> bool:
+        """Whether the program shows the divergence of this signature where the window is at another address.
+
+        Raises:
+            BridgeError: no executor can be started.
+        """
+        executor = self._site.elsewhere()
+        try:
+            environment = executor.environment
+            calls = format_program(ran.program, self._environment.geometry)
+            program = parse(calls, environment.geometry)
+            model = Model(environment, self._model.profile)
+            (again,) = replay([("", program)], executor, model, full=ran.full)
+            self._hear(ran, executor.printed())
+        finally:
+            executor.close()
+        return again.text == text
+
+    def minimize(
+        self, text: str, ran: Ran, is_over: Callable[[], bool], seconds: float = SECONDS
+    ) -> Minimized:
+        """The smallest program that shows the divergence of this signature on an executor of its own, as `ran` does.
+        seconds: how long it may take, where a kernel is as fast as the running one.
+
+        Raises:
+            BridgeError: no executor can be started.
+        """
+        geometry = self._environment.geometry
+        executor = self._site.start()
+        try:
+            shows = Showing(text, executor, self._model, full=ran.full)
+            until = time.monotonic() + seconds * self.slow
+            return minimize(ran.program, geometry, shows, until=until, is_over=is_over)
+        finally:
+            executor.close()
 
     def reports(self, series: Sequence[Ran]) -> Generator[tuple[list[Crash], bool], None, None]:
         """The programs one at a time on one executor, whose kernel has been booted for that where it can be: what the

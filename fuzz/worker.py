@@ -14,20 +14,23 @@ from typing import Final, Protocol
 
 from abi.calls import Program
 from abi.trace import unpack
-from fuzz import corpus, findings
-from fuzz.compare import Divergence, first_divergence, initial_layout
+from fuzz import corpus
+from fuzz.blame import UNSTABLE, Blame, blame
+from fuzz.compare import diverging_step, initial_layout
 from fuzz.crash_finding import CrashFinding
 from fuzz.crashes import CrashWatch
+from fuzz.findings import Finding
 from fuzz.inflight import Inflight, replay_path
 from fuzz.inflight import read as read_inflight
 from fuzz.ledger import Ledger, Tell
 from fuzz.produce import Prepared, Producer
 from fuzz.reduction import reduce_crash
+from fuzz.replay import Replay
 from fuzz.settings import Settings
 from fuzz.site import Executor, Observed, Site
 from fuzz.statistics import Statistics
 from fuzz.storage import write_atomically
-from fuzz.triage import Known, signature
+from fuzz.triage import Known
 from fuzz.trials import Ran, Trials
 from kernel_bridge import BridgeError
 from model.errors import Unmodelled
@@ -42,6 +45,10 @@ _TRIES: Final = 3
 _BLAMING: Final = 60.0
 _BLAMING_LATE: Final = 10.0
 
+#: How a divergence came again, in words.
+_CONFIRMED: Final = "it came again in 3 of 3 fresh executors"
+_ELSEWHERE: Final = "it comes where the window is at another address, too"
+_NOT_ELSEWHERE: Final = "it does not come where the window is at another address"
 #: Kinds of loss in which the executor died.
 _DEATHS: Final = ("signal", "exit", "hang", "oom")
 
@@ -87,8 +94,7 @@ class Worker:
         self._trials = Trials(
             site,
             self._environment,
-            producer.settle,
-            self._initial,
+            producer.model,
             lambda ran, data: self._overheard.append((ran, data)),
         )
         self._crashes = CrashWatch(
@@ -323,9 +329,19 @@ class Worker:
         except Unmodelled as error:
             self._unmodelled[error.reason] += 1
             expected = observed.data
-        divergence = first_divergence(expected, observed.data, self._initial)
+        ours, theirs = (unpack(data, self._initial) for data in (expected, observed.data))
+        divergence = diverging_step(ours, theirs, self._initial)
         if divergence is not None:
-            self._diverged(prepared, divergence)
+            seen = Replay(
+                "",
+                prepared.program,
+                self._environment,
+                ours,
+                theirs,
+                divergence,
+                full=prepared.full,
+            )
+            self._diverged(prepared, seen)
         loss = observed.loss
         if loss is not None:
             self._ledger.loss(prepared.program, loss.text)
@@ -338,49 +354,60 @@ class Worker:
         elif divergence is None and expected != observed.data:
             self._ledger.loss(prepared.program, "the trace was cut short, and nothing said why")
 
-    def _diverged(self, prepared: Prepared, divergence: Divergence) -> None:
-        program = prepared.program[: divergence.index + 1]
-        first = signature(program[-1], divergence)
-        text = self._names_in_full.get(first, first)
+    def _diverged(self, prepared: Prepared, seen: Replay) -> None:
+        text = self._names_in_full.get(seen.text, seen.text)
         if self._ledger.counts(text):
             return
         if self._tries[text] >= _TRIES:
             self._ledger.unstable += 1
             return
         self._tries[text] += 1
-        again = self._confirm(program, full=True)
+        assert seen.divergence is not None
+        program = prepared.program[: seen.divergence.index + 1]
+        again = self._confirm(Ran(program, full=True))
         if again is None and not prepared.full:
-            again = self._confirm(program, full=False)
-        stable = again is not None
-        if again is not None:
-            divergence = again
-            program = program[: divergence.index + 1]
-            text = self._names_in_full[first] = signature(program[-1], divergence)
-            if self._ledger.seen[text]:
+            again = self._confirm(Ran(program))
+        if again is None:
+            self._ledger.divergence(self._finding(seen, UNSTABLE, stable=False))
+            return
+        if again.text != seen.text:
+            self._names_in_full[seen.text] = again.text
+            if self._ledger.seen[again.text]:
                 # Observed in full it is one that was seen before.
-                self._ledger.seen[text] += 1
+                self._ledger.seen[again.text] += 1
                 return
-        values = self._values(program)[: divergence.index]
-        self._ledger.divergence(
-            findings.Finding(
-                signature=text,
-                program=program,
-                divergence=divergence,
-                values=values,
-                environment=self._environment,
-                profile=self._settings.profile,
-                changes=self._settings.changes,
-                seed=self._settings.seed,
-                stable=stable,
-            )
+        self._ledger.divergence(self._blamed(again), self._refine)
+
+    def _blamed(self, seen: Replay) -> Finding:
+        return self._finding(seen, blame(seen, self._producer.model, (_CONFIRMED,)))
+
+    def _finding(self, seen: Replay, whose: Blame, *, stable: bool = True) -> Finding:
+        s = self._settings
+        return Finding(seen, s.profile, s.changes, s.seed, whose, stable, seen.program)
+
+    def _refine(self, finding: Finding) -> Finding:
+        """The finding with the smallest program that shows it, and where else that does."""
+        text, full = finding.signature, finding.replay.full
+        original = finding.program
+        how = "it could not be made smaller"
+        smaller = self._trials.minimize(text, Ran(original, full), self._is_late)
+        if smaller.program != original:
+            again = self._confirm(Ran(smaller.program, full))
+            if again is not None and again.text == text:
+                finding = self._blamed(again)
+                how = smaller.line(original)
+        moved = self._trials.elsewhere(text, Ran(finding.program, full))
+        stability = (_CONFIRMED, _ELSEWHERE if moved else _NOT_ELSEWHERE)
+        return replace(
+            finding,
+            original=original,
+            minimized=how,
+            minimize_seconds=round(smaller.seconds, 3),
+            blame=replace(finding.blame, stability=stability),
         )
 
-    def _values(self, program: Program) -> tuple[int, ...]:
-        expected = self._producer.predict(program).expected
-        return tuple(step.value for step in unpack(expected, self._initial))
-
-    def _confirm(self, program: Program, *, full: bool) -> Divergence | None:
-        found = self._trials.divergence(self._producer.predict(program, full=full))
+    def _confirm(self, ran: Ran) -> Replay | None:
+        found = self._trials.divergence(ran)
         drift = self._trials.drift
         if drift and not self._drifted:
             self._drifted = True

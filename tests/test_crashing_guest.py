@@ -168,12 +168,12 @@ def test_a_panic_in_the_middle_of_a_batch(tmp_path: Path) -> None:
     assert seen.told.of("stats")[-1]["sequences"] == 24
     assert isinstance(seen.executor.machine, Guest)
     assert seen.executor.machine.boots == 2
-    report = (seen.finding() / "report.txt").read_text()
+    report = (seen.finding() / "report.md").read_text()
     assert "Kernel panic - not syncing: sysrq triggered crash" in report
-    assert "again    it did not come again: see before.prog\n" in report
-    assert seen.programs("before.prog") == programs[:11]
+    assert "again    it did not come again: see before\n" in report
+    assert seen.programs("before") == programs[:11]
     assert "\n[vmadiff: lost connection: " in (seen.finding() / "console.log").read_text()
-    assert not (seen.finding() / "reduced.prog").exists()
+    assert not (seen.finding() / "reduced").exists()
 
 
 def test_a_panic_that_a_program_brings_about(tmp_path: Path) -> None:
@@ -181,12 +181,12 @@ def test_a_panic_that_a_program_brings_about(tmp_path: Path) -> None:
     programs = harmless(Geometry(), 16)
     programs[10] = (programs[0][0], MINE, programs[0][1])
     seen = campaign(tmp_path, panic, having(MINE), programs, again=True)
-    report = (seen.finding() / "report.txt").read_text()
+    report = (seen.finding() / "report.md").read_text()
     assert "again    it came again alone, on a freshly booted kernel\n" in report
     (finding,) = seen.told.of("finding")
     assert finding["signature"].startswith(PANIC)
-    assert seen.programs("program.prog") == [programs[10]]
-    assert seen.programs("reduced.prog") == [(MINE,)], report
+    assert seen.programs("program") == [programs[10]]
+    assert seen.programs("reduced") == [(MINE,)], report
     assert seen.told.of("stats")[-1]["sequences"] == 16
 
 
@@ -196,10 +196,10 @@ def test_a_warning_leaves_the_guest_alive(tmp_path: Path) -> None:
     seen = campaign(tmp_path, warn, having(MINE), programs, again=True)
     (finding,) = seen.told.of("finding")
     assert finding["signature"] == "the kernel reported: WARNING in move_vma < do_mremap"
-    report = (seen.finding() / "report.txt").read_text()
+    report = (seen.finding() / "report.md").read_text()
     assert "again    it came again alone, on a freshly booted kernel\n" in report, report
-    assert seen.programs("program.prog") == [programs[9]]
-    assert seen.programs("reduced.prog") == [(MINE,)]
+    assert seen.programs("program") == [programs[9]]
+    assert seen.programs("reduced") == [(MINE,)]
     assert isinstance(seen.executor.machine, Guest)
     assert seen.executor.machine.boots == 1
     assert seen.told.of("stats")[-1]["sequences"] == 16

@@ -4,7 +4,9 @@
 """
 
 import os
+import random
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,10 +23,13 @@ from fuzz.probe import examine
 from fuzz.replay import replay
 from fuzz.targets import Target
 from kernel_bridge import KernelExecutor
-from kernel_bridge.guest import Guest
+from kernel_bridge.build import writable_directory
+from kernel_bridge.guest import Guest, Stream
 from model.run import Model
 
 pytestmark = pytest.mark.slow
+#: Says of a process that it is a guest of this test's, whatever became of its parents.
+MARK = "VMADIFF_TESTED_GUEST"
 KERNELS = ("7.3.4", "uml-6.12", "uml-7.2")
 
 
@@ -36,8 +41,13 @@ def guest(request: pytest.FixtureRequest) -> Iterator[KernelExecutor]:
         pytest.skip(str(error))
     if kernel.arch == "x86" and which("qemu-system-x86_64") is None:
         pytest.skip("qemu-system-x86_64 is not installed (Debian: qemu-system-x86)")
-    with Target(request.param) as target, target.start(user=False) as executor:
-        yield executor
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        Target(request.param) as target,
+    ):
+        patch.setenv(MARK, f"{os.getpid()}-{request.param}")
+        with target.start(user=False) as executor:
+            yield executor
 
 
 def parents() -> dict[int, int]:
@@ -105,3 +115,87 @@ def test_a_guest_that_dies_or_falls_silent_costs_nothing(
     assert got == want * 4
     assert [crash.kind for crash in reports(guest.printed())] == [CrashKind.SILENCE]
     assert not set(dead) & parents().keys()
+
+
+#: How often a guest is lost: a User-Mode-Linux boots in a second, under emulation it takes ten.
+LOSSES = {"User-Mode-Linux": 100, "QEMU (TCG)": 24, "QEMU (KVM)": 100}
+
+
+def kill(guest: Guest) -> None:
+    members = processes(guest)
+    os.kill(members[len(members) > 1], signal.SIGKILL)
+
+
+def wedge(guest: Guest) -> None:
+    members = processes(guest)
+    os.kill(members[len(members) > 1], signal.SIGSTOP)
+
+
+def cut_console(guest: Guest) -> None:
+    """Nobody reads what it prints any more. It may go on, or die of it."""
+    assert guest._state.running is not None
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, guest._state.running.console._source)
+    os.close(nothing)
+
+
+def cut_channel(guest: Guest) -> None:
+    assert guest._state.running is not None
+    channel = guest._state.running.channel
+    assert isinstance(channel, Stream)
+    channel._end.shutdown(socket.SHUT_RDWR)
+
+
+def lose_image(guest: Guest) -> None:
+    """What it boots from is gone when it dies."""
+    images = list(writable_directory("build").glob("initramfs-*"))
+    assert images
+    for image in images:
+        image.unlink()
+    kill(guest)
+
+
+def marked() -> set[int]:
+    """All processes of this test's guest."""
+    mark = f"{MARK}={os.environ[MARK]}".encode()
+    found = set()
+    for pid in parents():
+        try:
+            words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if mark in words:
+            found.add(pid)
+    return found
+
+
+def leftovers() -> set[str]:
+    """Files that guests and executors could leave behind."""
+    return {name for place in ("/tmp", "/dev/shm") for name in os.listdir(place)}
+
+
+def test_a_hundred_losses_cost_no_program_and_count_none_twice(guest: KernelExecutor) -> None:
+    rng = random.Random(7)
+    machine = guest.machine
+    assert isinstance(machine, Guest)
+    machine.patience = 5.0
+    geometry: Geometry = guest.environment.geometry
+    programs = [corpus.read_program(path, geometry) for _, path in seeds("m*-multi-vma-*.prog")] * 4
+    want = guest.run(programs)
+    begin = time.perf_counter()
+    guest.run(programs)
+    usual = time.perf_counter() - begin
+    guest.printed()
+    before = leftovers()
+    ways = (kill, wedge, cut_console, cut_channel, lose_image)
+    dead: set[int] = set()
+    for loss in range(LOSSES[machine.name]):
+        dead |= set(processes(machine))
+        guest.submit(programs)
+        time.sleep(rng.uniform(0, usual))
+        ways[loss % len(ways)](machine)
+        assert guest.collect() == want, f"loss {loss}"
+    now = set(processes(machine))
+    assert marked() <= now, "nothing else is left"
+    assert not (dead - now) & set(parents())
+    assert leftovers() == before

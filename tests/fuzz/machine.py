@@ -1,7 +1,7 @@
 """A machine without a kernel: an environment, and an executor that is another model."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,6 +11,7 @@ from abi.consts import PAGE
 from abi.environment import Environment, Geometry, InitialVma, Object
 from abi.trace import NAME_FILE, PERM_EXEC, PERM_READ, PERM_SHARED, PERM_WRITE
 from fuzz.produce import Producer
+from fuzz.replay import predict
 from fuzz.settings import Settings
 from fuzz.site import Site
 from fuzz.statistics import Statistics
@@ -89,7 +90,8 @@ class FakeExecutor:
         model = Model(self.environment, self.profile)
         seen = []
         for index, program in enumerate(self.batches[-1]):
-            data = self.spoil(program, model.run(program, full=index in self.full))
+            predicted, *_ = predict(model, program, full=index in self.full)
+            data = self.spoil(program, predicted)
             seen.append(Seen(data, self.lose(program), self.reach(program)))
             self.console += self.says(program)
         return seen
@@ -125,6 +127,7 @@ class Bench:
     told: Told
     state: Path
     fresh: list[FakeExecutor]
+    elsewhere: list[FakeExecutor]
 
     def fuzz(self) -> None:
         """Run the loop to its end, without an engine."""
@@ -175,6 +178,16 @@ def set_up(
 
     statistics, told = Statistics(), Told()
     producer = Producer(Model(ENVIRONMENT, model), ENVIRONMENT, Random(1), statistics, set())
-    site = Site(start or start_like, renew, vmlinux)
+
+    def start_elsewhere() -> FakeExecutor:
+        geometry = replace(ENVIRONMENT.geometry, window=ENVIRONMENT.geometry.window + (1 << 32))
+        made = FakeExecutor(
+            executor.profile, executor.spoil, environment=replace(ENVIRONMENT, geometry=geometry)
+        )
+        elsewhere.append(made)
+        return made
+
+    elsewhere: list[FakeExecutor] = []
+    site = Site(start or start_like, start_elsewhere, renew, vmlinux)
     worker = Worker(chosen, site, executor, producer, statistics, (), told)
-    return Bench(worker, producer, executor, told, state, fresh)
+    return Bench(worker, producer, executor, told, state, fresh, elsewhere)

@@ -306,10 +306,54 @@ def test_new_divergence_is_status_1_and_can_be_replayed(mistaken: Path, tmp_path
     assert status == 1
     assert "NEW divergence: munmap result: model ENOMEM, kernel EINVAL" in out
     (found,) = (tmp_path / ".vmadiff" / "findings").glob("munmap-result-*")
-    assert run("run", found / "program.prog", cwd=tmp_path, root=mistaken)[0] == 1
-    assert run("run", found / "program.prog", cwd=tmp_path)[0] == 0, "it was the model's mistake"
-    data = json.loads((found / "finding.json").read_text())
+    assert run("run", found / "program", cwd=tmp_path, root=mistaken)[0] == 1
+    assert run("run", found / "program", cwd=tmp_path)[0] == 0, "it was the model's mistake"
+    data = json.loads((found / "kernel.json").read_text())
     Environment.from_json(data["environment"])
+    assert "\nThe kernel or the model: " in (found / "report.md").read_text()
+    assert "the kernel or the model; " in (found / "report.html").read_text()
+    seen = json.loads((found / "seen.json").read_text())
+    assert seen["kernels"] == [data["release"]]
+    assert seen["count"] >= 1
+    listed = (tmp_path / ".vmadiff" / "index.html").read_text()
+    assert f'href="findings/{found.name}/report.html"' in listed
+    *_, last = (tmp_path / ".vmadiff" / "history.jsonl").read_text().splitlines()
+    assert json.loads(last)["sequences"] == 2000
+    assert len((found / "program").read_text().splitlines()) == 3, "two lines about it, one call"
+
+
+def test_another_release_may_be_expected(tmp_path: Path) -> None:
+    witness = ROOT / "corpus" / "witnesses" / "multi_vma_move.prog"
+    assert run("run", witness, "--profile", "6.19", cwd=tmp_path)[0] == 0
+    status, out, _ = run("run", witness, "--profile", "6.12", cwd=tmp_path)
+    assert status == 1
+    assert "| -1 EFAULT" in out
+    status, _, err = run("fuzz", "--profile", "5.4", cwd=tmp_path)
+    assert status == 2
+    assert err.startswith("vmadiff: no profile is called 5.4; there are 6.1, 6.12,")
+
+
+def test_unseeded_fuzzing_begins_with_nothing(tmp_path: Path) -> None:
+    run("fuzz", "--runs", 1, "--unseeded", "--json", "o", cwd=tmp_path)
+    assert json.loads((tmp_path / "o").read_text())["corpus"] <= 1
+
+
+def test_minimize_leaves_the_smallest(mistaken: Path, tmp_path: Path) -> None:
+    (tmp_path / "long.prog").write_text(
+        "mmap(W+9, 5p, PROT_READ, MAP_SHARED|MAP_FIXED, memfd, 3p)\n"
+        "madvise(W+9, 2p, MADV_DONTNEED)\nmunmap(W+9, 0)\nmunmap(W+9, 1p)\n"
+    )
+    command = ("minimize", "long.prog", "-o", "short.prog")
+    status, out, err = run(*command, cwd=tmp_path, root=mistaken)
+    assert (status, out) == (0, "")
+    assert "munmap result: model ENOMEM, kernel EINVAL: 1 call from 4" in err
+    title, _, *calls = (tmp_path / "short.prog").read_text().splitlines()
+    assert title == "# munmap result: model ENOMEM, kernel EINVAL"
+    assert calls == ["munmap(W+0, 0)"]
+    assert run("run", "short.prog", cwd=tmp_path, root=mistaken)[0] == 1
+    status, out, err = run(*command, cwd=tmp_path)
+    assert (status, out) == (2, "")
+    assert err == "vmadiff: long.prog: nothing to be seen in a smaller program: agrees (4 calls)\n"
 
 
 def test_corrupt_corpus_is_counted_and_skipped(tmp_path: Path) -> None:

@@ -317,16 +317,16 @@ def test_directory(tmp_path: Path) -> None:
     assert new
     assert path.name.startswith("the-kernel-reported-WARNING-in-move-vma-")
     assert sorted(file.name for file in path.iterdir()) == [
-        "before.prog", "console.log", "finding.json", "program.prog", "report.txt",
+        "before", "console.log", "finding.json", "program", "report.html", "report.md",
     ]  # fmt: skip
     geometry = ENVIRONMENT.geometry
-    assert corpus.read_program(path / "program.prog", geometry) == program(2)
-    before = corpus.read_programs(path / "before.prog", geometry)
+    assert corpus.read_program(path / "program", geometry) == program(2)
+    before = corpus.read_programs(path / "before", geometry)
     assert [each for _, each in before] == programs(0, 2)
     assert (path / "console.log").read_text() == WARN.decode()
     data = json.loads((path / "finding.json").read_text())
     assert (data["class"], data["title"]) == ("warning", "WARNING in move_vma")
-    text = (path / "report.txt").read_text()
+    text = (path / "report.md").read_text()
     assert "kernel   0.0.0-none x86_64\n" in text
     assert "stack    move_vma < mremap_to < " in text
     assert "again    it came again alone, on a freshly booted kernel\n" in text
@@ -338,9 +338,9 @@ def test_what_is_left_of_it_is_added(tmp_path: Path) -> None:
     path, _ = seen.write(tmp_path)
     left = (Ran(program(1)), Ran(program(2), full=True))
     replace(seen, reduction=Reduction(left, "to 2 programs")).rewrite(path)
-    read = corpus.read_programs(path / "reduced.prog", ENVIRONMENT.geometry)
+    read = corpus.read_programs(path / "reduced", ENVIRONMENT.geometry)
     assert [each for _, each in read] == programs(1, 3)
-    text = (path / "report.txt").read_text()
+    text = (path / "report.md").read_text()
     assert "reduced  to 2 programs\n" in text
     assert "\nreduced\n    munmap(0x1000, 1p)\n    --\n    munmap(0x2000, 1p)\n" in text
     data = json.loads((path / "finding.json").read_text())
@@ -360,9 +360,9 @@ def test_name_is_that_of_the_bug_and_nothing_is_overwritten(tmp_path: Path) -> N
     one = CrashFinding(crash, ran, (), "", ENVIRONMENT, "6.18", (ran,), "it came again")
     path, new = one.write(tmp_path)
     assert new
-    before = (path / "program.prog").read_text()
+    before = (path / "program").read_text()
     assert replace(one, ran=Ran(program(2))).write(tmp_path) == (path, False)
-    assert (path / "program.prog").read_text() == before
+    assert (path / "program").read_text() == before
     other = replace(one, crash=replace(crash, frames=("move_vma", "elsewhere")))
     assert other.write(tmp_path)[0] != path
     assert replace(one, worker=1).write(tmp_path) == (path, False)

@@ -39,7 +39,10 @@ class FakeTarget:
         return FakeExecutor(self.profile, says=warn)
 
     def site(self, *, user: bool, worker: int) -> Site:
-        return Site(lambda: self.start(user=user, worker=worker), end=self.close)
+        def start() -> FakeExecutor:
+            return self.start(user=user, worker=worker)
+
+        return Site(start, start, end=self.close)
 
     def close(self) -> None:
         FakeTarget.closed += 1
@@ -103,7 +106,7 @@ def test_what_a_kernel_reports_is_its_own(told: Told, tmp_path: Path) -> None:
     assert finding["signature"] == "the kernel reported: WARNING in move_vma [7.2.6]"
     path = Path(finding["path"])
     assert path.is_relative_to(tmp_path / "targets" / "7.2.6")
-    text = (path / "program.prog").read_text()
+    text = (path / "program").read_text()
     assert parse(text, lead.executor.environment.geometry) == (MAP, UNMAP)
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from abi.calls import Munmap, Program
+from abi.consts import PAGE
 from fuzz.crash_finding import CrashFinding
 from fuzz.reduce import shorten
 from fuzz.reduction import Reduction, reduce_crash
@@ -17,7 +18,7 @@ from tests.fuzz.test_crashes import WARN, Again, Kernel, plain, reports
 
 
 def calls(*numbers: int) -> Program:
-    return tuple(Munmap(number, 1) for number in numbers)
+    return tuple(Munmap(number * PAGE, PAGE) for number in numbers)
 
 
 @given(st.integers(1, 40), st.data())
@@ -67,7 +68,7 @@ def needs(*numbers: int, in_programs: int = 0) -> Kernel:
     """A kernel that warns once it has run these calls, and at least so many programs."""
 
     def kernel(ran: Sequence[Program]) -> tuple[bytes, bool]:
-        done = {call.addr for each in ran for call in each}
+        done = {call.addr // PAGE for each in ran for call in each}
         return WARN * (set(numbers) <= done and len(ran) >= in_programs), False
 
     return kernel
@@ -135,4 +136,4 @@ def test_it_ends_in_time(over: Callable[[Again], bool] | None) -> None:
     assert reduction is not None
     assert reduction.how.endswith(", and time was up")
     assert len(again.series) == (0 if over is None else 3)
-    assert 7 in {call.addr for call in reduction.series[0].program}
+    assert 7 * PAGE in {call.addr for call in reduction.series[0].program}

@@ -58,8 +58,8 @@ def test_fuzzing_two_profiles_finds_differences_and_goes_on(tmp_path: Path) -> N
     assert bench.told.of("stats")[-1]["sequences"] == 1500
     for finding in findings:
         path = Path(finding["path"])
-        assert finding["signature"] in (path / "report.txt").read_text()
-        program = parse((path / "program.prog").read_text(), ENVIRONMENT.geometry)
+        assert finding["signature"] in (path / "report.md").read_text()
+        program = parse((path / "program").read_text(), ENVIRONMENT.geometry)
         data = json.loads((path / "finding.json").read_text())
         assert data["index"] == len(program) - 1, "cut after the diverging call"
 
@@ -67,18 +67,58 @@ def test_fuzzing_two_profiles_finds_differences_and_goes_on(tmp_path: Path) -> N
 def test_divergence_is_confirmed_in_three_fresh_executors(tmp_path: Path) -> None:
     bench = set_up(tmp_path, FakeExecutor(OLD))
     bench.feed((MAP, APART, MOVE, UNMAP))
-    assert len(bench.fresh) == 3
     assert all(executor.is_closed for executor in bench.fresh)
-    assert all(executor.batches == [[(MAP, APART, MOVE)]] for executor in bench.fresh)
+    assert all(executor.batches == [[(MAP, APART, MOVE)]] for executor in bench.fresh[:3])
     (finding,) = bench.told.of("finding")
     assert finding["signature"] == "mremap[MAYMOVE,FIXED,same] result: model address, kernel EFAULT"
+
+
+def test_what_was_found_is_made_smaller_and_confirmed_again(tmp_path: Path) -> None:
+    bench = set_up(tmp_path, FakeExecutor(OLD))
+    bench.feed((MAP, UNMAP, MAP, APART, Munmap(W + 90 * PAGE, PAGE), MOVE, UNMAP))
+    (finding,) = bench.told.of("finding")
+    path = Path(finding["path"])
+    left = parse((path / "program").read_text(), ENVIRONMENT.geometry)
+    assert len(left) == finding["calls"] == 2
+    mapped, moved = left
+    assert isinstance(mapped, Mmap)
+    assert isinstance(moved, Mremap)
+    assert mapped.addr == moved.addr == W, "the lowest is at the start of the window"
+    assert mapped.length == PAGE
+    assert moved.old_len == 2 * PAGE, "a hole, which only multi-VMA moves may have"
+    assert [executor.batches for executor in bench.fresh[-3:]] == [[[left]]] * 3
+    original = parse((path / "original").read_text(), ENVIRONMENT.geometry)
+    assert len(original) == 6
+    report = (path / "report.md").read_text()
+    assert "2 calls from 6" in report
+    assert "multi_vma_move" in report, "the change that explains it"
+    assert "window is at another address, too" in report
+    (elsewhere,) = bench.elsewhere
+    assert elsewhere.batches[0][0][-1].addr == elsewhere.environment.geometry.window
+
+
+def test_what_depends_on_the_place_is_said(tmp_path: Path) -> None:
+    def here(program: Program, data: bytes) -> bytes:
+        (first, *_) = program
+        at_home = isinstance(first, Mmap) and first.addr < W + (1 << 30)
+        return (
+            STEP.pack(-errno.EIO, *STEP.unpack_from(data)[1:]) + data[STEP.size :]
+            if at_home
+            else data
+        )
+
+    bench = set_up(tmp_path, FakeExecutor(NEW, here))
+    bench.feed((MAP, UNMAP))
+    (finding,) = bench.told.of("finding")
+    report = (Path(finding["path"]) / "report.md").read_text()
+    assert "does not come where the window is at another address" in report
 
 
 def test_same_signature_is_looked_into_once(tmp_path: Path) -> None:
     bench = set_up(tmp_path, FakeExecutor(OLD))
     bench.feed((MAP, APART, MOVE), (MAP, APART, UNMAP, APART, MAP, MOVE), (MAP, APART, MOVE))
     assert len(bench.told.of("finding")) == 1
-    assert len(bench.fresh) == 3
+    assert len(bench.fresh) == 7, "three, the one that makes it smaller, three"
     assert list(bench.told.of("stats")[-1]["occurrences"].values()) == [3]
 
 
@@ -88,7 +128,7 @@ def test_what_does_not_come_back_is_unstable(tmp_path: Path) -> None:
     bench.feed((MAP, APART, MOVE))
     assert bench.told.of("finding") == []
     assert bench.told.of("stats")[-1]["unstable"] == 1
-    (report,) = (tmp_path / "unstable").glob("*/report.txt")
+    (report,) = (tmp_path / "unstable").glob("*/report.md")
     assert "unstable" in report.read_text()
 
 
@@ -198,7 +238,7 @@ def test_failing_model_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     bench.feed((MAP, UNMAP), (MAP, UNMAP), (MAP,))
     (finding,) = bench.told.of("finding")
     assert finding["signature"].startswith("the model failed: ZeroDivisionError: oops (test_worker")
-    text = (Path(finding["path"]) / "program.prog").read_text()
+    text = (Path(finding["path"]) / "program").read_text()
     assert parse(text, ENVIRONMENT.geometry) == (MAP, UNMAP)
 
 
@@ -352,10 +392,10 @@ def test_death_of_the_kernel_is_a_finding(tmp_path: Path) -> None:
     title = "BUG: unable to handle kernel NULL pointer dereference in move_vma"
     assert finding["signature"] == f"the kernel reported: {title}"
     path = Path(finding["path"])
-    assert parse((path / "program.prog").read_text(), ENVIRONMENT.geometry) == (MAP, UNMAP)
-    assert (path / "report.txt").read_text().startswith(title)
-    assert "it came again alone, on a fresh executor" in (path / "report.txt").read_text()
-    assert "mmap(" in (path / "before.prog").read_text()
+    assert parse((path / "program").read_text(), ENVIRONMENT.geometry) == (MAP, UNMAP)
+    assert (path / "report.md").read_text().startswith(title)
+    assert "it came again alone, on a fresh executor" in (path / "report.md").read_text()
+    assert "mmap(" in (path / "before").read_text()
     assert (path / "console.log").read_text() == oops
 
 
@@ -385,7 +425,7 @@ def test_a_warning_is_tied_to_the_program_that_brings_it_about(tmp_path: Path) -
     ]
     (finding,) = bench.told.of("finding")
     assert finding["signature"] == "the kernel reported: WARNING in move_vma"
-    text = (Path(finding["path"]) / "program.prog").read_text()
+    text = (Path(finding["path"]) / "program").read_text()
     assert parse(text, ENVIRONMENT.geometry) == (MAP, UNMAP)
 
 
@@ -408,9 +448,9 @@ def test_a_report_is_made_smaller_on_kernels_booted_for_it(tmp_path: Path) -> No
     bench.feed((APART,), (MAP, APART, UNMAP, MAP), (APART,))
     (finding,) = bench.told.of("finding")
     path = Path(finding["path"])
-    assert read_all(path / "program.prog") == [(MAP, APART, UNMAP, MAP)]
-    assert read_all(path / "reduced.prog") == [(UNMAP,)]
-    report = (path / "report.txt").read_text()
+    assert read_all(path / "program") == [(MAP, APART, UNMAP, MAP)]
+    assert read_all(path / "reduced") == [(UNMAP,)]
+    report = (path / "report.md").read_text()
     assert "again    it came again alone, on a freshly booted kernel\n" in report
     assert "reduced  to 1 program of 1 call from 1 program of 4 calls, in " in report
     assert bench.fresh == [], "none of it on kernels that have run something"
@@ -434,8 +474,8 @@ def test_what_takes_several_programs_is_made_smaller_too(tmp_path: Path) -> None
     bench.feed((MAP,), (MAP, APART), (MAP,), (MAP,), (MAP,), (MAP, UNMAP))
     (finding,) = bench.told.of("finding")
     path = Path(finding["path"])
-    assert "it did not come again: see before.prog" in (path / "report.txt").read_text()
-    assert read_all(path / "reduced.prog") == [(APART,), (UNMAP,)]
+    assert "it did not come again: see before" in (path / "report.md").read_text()
+    assert read_all(path / "reduced") == [(APART,), (UNMAP,)]
     data = json.loads((path / "finding.json").read_text())
     assert (data["stable"], len(data["reduced"])) == (False, 2)
 
@@ -460,7 +500,7 @@ def test_what_was_reported_before_any_program_is_nobodys(tmp_path: Path) -> None
     bench.worker.listen()
     bench.feed((MAP,))
     (finding,) = bench.told.of("finding")
-    assert "no program was running" in (Path(finding["path"]) / "report.txt").read_text()
+    assert "no program was running" in (Path(finding["path"]) / "report.md").read_text()
     assert bench.fresh == []
 
 
@@ -484,9 +524,9 @@ def test_no_more_is_tried_than_there_is_time_for(tmp_path: Path) -> None:
     bench.worker.finish()
     (finding,) = bench.told.of("finding")
     path = Path(finding["path"])
-    assert "alone, on a freshly booted kernel" in (path / "report.txt").read_text()
-    assert "in 0 trials, and time was up" in (path / "report.txt").read_text()
-    assert read_all(path / "reduced.prog") == [(MAP, UNMAP, MAP)]
+    assert "alone, on a freshly booted kernel" in (path / "report.md").read_text()
+    assert "in 0 trials, and time was up" in (path / "report.md").read_text()
+    assert read_all(path / "reduced") == [(MAP, UNMAP, MAP)]
 
 
 def test_kernel_that_cannot_be_booted_again_costs_no_finding(tmp_path: Path) -> None:
@@ -496,7 +536,7 @@ def test_kernel_that_cannot_be_booted_again_costs_no_finding(tmp_path: Path) -> 
     bench = set_up(tmp_path, FakeExecutor(NEW, says=warn), renew=refuse)
     bench.feed((MAP, UNMAP), (MAP,))
     (finding,) = bench.told.of("finding")
-    text = (Path(finding["path"]) / "report.txt").read_text()
+    text = (Path(finding["path"]) / "report.md").read_text()
     assert "it could not be tried again: the guest does not boot" in text
     assert bench.told.of("stats")[-1]["sequences"] == 2
 
@@ -520,7 +560,7 @@ def test_functions_in_a_report_get_their_lines(
     bench.feed((MAP, UNMAP))
     (finding,) = bench.told.of("finding")
     assert finding["signature"] == "the kernel reported: WARNING in move_vma"
-    text = (Path(finding["path"]) / "report.txt").read_text()
+    text = (Path(finding["path"]) / "report.md").read_text()
     assert "move_vma+0x123/0x456 mm/mremap.c:712\n" in text
     assert "no file and line" not in text
 
@@ -583,4 +623,4 @@ def test_a_console_that_is_behind_is_waited_for(
     )
     bench.feed((MAP, UNMAP))
     (finding,) = bench.told.of("finding")
-    assert "it came again alone" in (Path(finding["path"]) / "report.txt").read_text()
+    assert "it came again alone" in (Path(finding["path"]) / "report.md").read_text()
