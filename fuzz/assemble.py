@@ -12,6 +12,7 @@ from fuzz.follow import Follower
 from fuzz.inflight import replay_path
 from fuzz.ledger import Tell
 from fuzz.produce import Producer
+from fuzz.profiles import profile_of
 from fuzz.restraint import is_filling
 from fuzz.settings import Settings
 from fuzz.site import Site
@@ -19,7 +20,6 @@ from fuzz.statistics import Statistics
 from fuzz.targets import Target
 from fuzz.triage import load_known
 from fuzz.worker import Worker
-from model.profile import BY_NAME, Profile
 from model.run import Model
 
 
@@ -65,7 +65,7 @@ def join(
     try:
         environment = executor.environment
         statistics = Statistics()
-        model = Model(environment, profile(settings.profile, settings.changes))
+        model = Model(environment, profile_of(settings.profile, settings.changes))
         producer = Producer(model, environment, Random(settings.seed), statistics, reached)
         places = [*(corpus.shipped() if settings.seeds else ()), settings.corpus_path]
         producer.queue.extend(seeds(places, environment.geometry, tell))
@@ -75,11 +75,6 @@ def join(
         executor.close()
         raise
     return worker, producer
-
-
-def profile(name: str, changes: tuple[str, ...]) -> Profile:
-    """The profile with these changes, by name."""
-    return Profile(name, frozenset(BY_NAME[change] for change in changes))
 
 
 def seeds(directories: Iterable[Path], geometry: Geometry, tell: Tell) -> Iterator[Program]:

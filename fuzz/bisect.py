@@ -112,6 +112,20 @@ class History:
         """Whether any kernel could be asked."""
         return any(each.verdict != SKIPPED for each in self.tried)
 
+    @property
+    def diverge(self) -> tuple[str, ...]:
+        """Those that show the signature, by name."""
+        return self._of(BAD)
+
+    @property
+    def agree(self) -> tuple[str, ...]:
+        """Those that do not."""
+        return self._of(GOOD)
+
+    def _of(self, verdict: str) -> tuple[str, ...]:
+        kernels = (each.kernel for each in self.tried if each.verdict == verdict)
+        return tuple(kernels) if self.signature else ()
+
     def lines(self) -> list[str]:
         """Since when and until when, a line for each time that it was there."""
         asked = [each for each in self.tried if each.verdict != SKIPPED]

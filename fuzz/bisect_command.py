@@ -5,19 +5,24 @@ import os
 import re
 from argparse import Namespace
 from collections.abc import Hashable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from abi.environment import Geometry
 from abi.program import ProgramError, parse_all
 from fuzz.bisect import History, has, of_behaviour, of_signature, search
+from fuzz.blame import blame
 from fuzz.commit_search import CommitSearch, Question
+from fuzz.findings import Finding, load, rewrite
 from fuzz.kernels_command import Shown
+from fuzz.profiles import profile_of
 from fuzz.sighting import Sighting, look
 from fuzz.status import INCOMPLETE, OK, UsageError
 from fuzz.storage import write_atomically
 from kernels import Kernel, installed
 from kernels.build import build
+from model.run import Model
 
 #: Names of kernels of Debian's for any machine; no other kernel can have one.
 _PREBUILT = re.compile(r"\d+\.\d+(\.\d+)?")
@@ -30,12 +35,13 @@ def bisect(options: Namespace) -> int:
         options.json.is_dir() or not os.access(options.json.absolute().parent, os.W_OK)
     ):
         raise UsageError(f"{options.json}: cannot be written there")
-    text = _read(options.file)
+    finding = _finding(options.file) if options.file.is_dir() else None
+    text = _read(options.file / "program" if finding else options.file)
     revisions = (options.good, options.bad)
     if options.tree is None:
         if any(revisions) or options.restart or options.uml:
             raise UsageError("--good, --bad, --uml and --restart go with --tree DIR")
-        return _over_kernels(text, options)
+        return _over_kernels(text, options, finding)
     if not all(revisions) or options.kernels or options.all:
         raise UsageError(
             "--tree goes with --good REV and --bad REV, and without --kernels and --all"
@@ -55,11 +61,21 @@ def _version(kernel: Kernel) -> tuple[list[int], str]:
     return [int(number) for number in _NUMBERS.findall(plain)], kernel.name
 
 
-def _over_kernels(text: str, options: Namespace) -> int:
+def _finding(directory: Path) -> Finding:
+    try:
+        return load(directory)
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _over_kernels(text: str, options: Namespace, finding: Finding | None) -> int:
     names = options.kernels or prebuilt()
     if not names:
         raise UsageError("no prebuilt kernel at hand; `vmadiff kernels fetch 6.17.8` gets one")
-    wanted = [options.signature] if options.signature else []
+    signature = options.signature or (finding.signature if finding else "")
+    wanted = [signature] if signature and not options.behaviour else []
 
     def ask(index: int) -> Sighting:
         signature = None if options.behaviour else wanted[0] if wanted else ""
@@ -75,11 +91,16 @@ def _over_kernels(text: str, options: Namespace) -> int:
         return has(seen, wanted[0] if wanted else "")
 
     seen = search(len(names), ask, answer, everything=options.all)
-    if wanted:
-        found = of_signature(wanted[0], names, seen)
-    else:
+    found = of_signature(wanted[0], names, seen) if wanted else None
+    if found is None or (finding and not found.spans):
+        # Kernels do as their own models say: it was held to another's.
         found = of_behaviour(parse_all(text, Geometry()), names, seen)
     _tell(found, options.behaviour)
+    if finding is not None and found.is_known:
+        model = Model(finding.environment, profile_of(finding.profile, finding.changes))
+        whose = blame(finding.replay, model, finding.blame.stability, found)
+        rewrite(options.file, replace(finding, blame=whose))
+        _say(f"\nwritten to {options.file / 'report.md'}")
     if options.json:
         _write(options.json, found.to_json())
     return OK if found.is_known else INCOMPLETE

@@ -60,8 +60,14 @@ class Blame:
         return lines
 
     def to_json(self) -> dict[str, Any]:
-        """As plain data."""
+        """As plain data; `from_json` is its inverse."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Blame":
+        """Raises: KeyError: `data` is not of that form."""
+        several = (tuple(data[name]) for name in ("rules", "stability", "history"))
+        return cls(data["suspect"], data["because"], *several)
 
 
 #: Of what was seen once.

@@ -62,16 +62,17 @@ def build_parser() -> argparse.ArgumentParser:
         _add_run,
         _add_faults,
         _add_minimize,
+        _add_repro,
         _add_explain,
         _add_import,
         _add_probe,
         _add_coverage,
         _add_selftest,
         _add_matrix,
-        _add_bisect,
         _add_check,
         _add_corpus,
         _add_report,
+        _add_bisect,
         _add_kernels,
     ):
         add(commands)
@@ -228,6 +229,31 @@ def _add_minimize(commands: Commands) -> None:
     )
 
 
+def _add_repro(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "repro",
+        "turn a program into C, a kernel selftest or a syzkaller program",
+        "Run the program in FILE, say on stderr how that went, and write it as a reproducer that needs nothing of\n"
+        "vmadiff. In C its exit status is 0 where all is as the model says, 1 where it is not, 2 where it cannot run.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE")
+    form = parser.add_mutually_exclusive_group(required=True)
+    for name, what in (
+        ("c", "one C file on libc alone"),
+        ("kselftest", "a test for the kernel's tools/testing/selftests/mm"),
+        ("syz", "a syzkaller program"),
+    ):
+        form.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=what)
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="where to write it (default: the terminal)",
+    )
+
+
 def _add_explain(commands: Commands) -> None:
     parser = _command(
         commands,
@@ -358,47 +384,6 @@ def _add_matrix(commands: Commands) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows to FILE")
 
 
-def _add_bisect(commands: Commands) -> None:
-    parser = _command(
-        commands,
-        "bisect",
-        "since when, and until when, kernels do something",
-        "Find out on which kernels the program in FILE diverges from the model, or, where it agrees with the model\n"
-        "everywhere, since when kernels do something else. As few kernels as tell are booted, the oldest first.\n"
-        "With --tree, minimal kernels are built of the commits between two, as `git bisect` has it; what was stopped\n"
-        "goes on where it was. A kernel that does not build or boot, or lacks what the program needs, is skipped.",
-        target=False,
-    )
-    parser.add_argument("file", type=Path, metavar="FILE")
-    parser.add_argument(
-        "--kernels",
-        type=lambda text: text.split(","),
-        metavar="A,B,...",
-        help="targets as for --target, oldest first (default: Debian's kernels that are at hand)",
-    )
-    parser.add_argument("--all", action="store_true", help="ask every one of the kernels")
-    parser.add_argument(
-        "--behaviour",
-        action="store_true",
-        help="compare what kernels do with each other, and not with the model",
-    )
-    parser.add_argument(
-        "--signature",
-        metavar="TEXT",
-        help="the divergence to look for, as reports have it (default: the first that shows)",
-    )
-    parser.add_argument("--tree", type=Path, metavar="DIR", help="a git tree; it is only read")
-    parser.add_argument("--good", metavar="REV", help="a commit without it, older or newer")
-    parser.add_argument("--bad", metavar="REV", help="a commit with it")
-    parser.add_argument(
-        "--uml", action="store_true", help="build User-Mode-Linux, not x86 kernels for QEMU"
-    )
-    parser.add_argument(
-        "--restart", action="store_true", help="forget which commits were tried before"
-    )
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write all answers to OUT")
-
-
 def _add_check(commands: Commands) -> None:
     parser = _command(
         commands,
@@ -499,6 +484,48 @@ def _add_report(commands: Commands) -> None:
         default="text",
         help="of what is printed: text (default) has a line for each finding, the others a result",
     )
+
+
+def _add_bisect(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "bisect",
+        "since when, and until when, kernels do something",
+        "Find out on which kernels the program in FILE diverges from the model, or, where it agrees with the model\n"
+        "everywhere, since when kernels do something else. As few kernels as tell are booted, the oldest first.\n"
+        "With --tree, minimal kernels are built of the commits between two, as `git bisect` has it; what was stopped\n"
+        "goes on where it was. A kernel that does not build or boot, or lacks what the program needs, is skipped.\n"
+        "FILE may be the directory of a finding: its reports then say what was found out.",
+        target=False,
+    )
+    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--kernels",
+        type=lambda text: text.split(","),
+        metavar="A,B,...",
+        help="targets as for --target, oldest first (default: Debian's kernels that are at hand)",
+    )
+    parser.add_argument("--all", action="store_true", help="ask every one of the kernels")
+    parser.add_argument(
+        "--behaviour",
+        action="store_true",
+        help="compare what kernels do with each other, and not with the model",
+    )
+    parser.add_argument(
+        "--signature",
+        metavar="TEXT",
+        help="the divergence to look for, as reports have it (default: the first that shows)",
+    )
+    parser.add_argument("--tree", type=Path, metavar="DIR", help="a git tree; it is only read")
+    parser.add_argument("--good", metavar="REV", help="a commit without it, older or newer")
+    parser.add_argument("--bad", metavar="REV", help="a commit with it")
+    parser.add_argument(
+        "--uml", action="store_true", help="build User-Mode-Linux, not x86 kernels for QEMU"
+    )
+    parser.add_argument(
+        "--restart", action="store_true", help="forget which commits were tried before"
+    )
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write all answers to OUT")
 
 
 def _add_kernels(commands: Commands) -> None:

@@ -43,6 +43,7 @@ from fuzz.replay import Replay
 from fuzz.replay import replay as replay_all
 from fuzz.report import result_text
 from fuzz.report_command import report as report
+from fuzz.repro_command import repro as repro
 from fuzz.restraint import restrain_program
 from fuzz.results import of_replays
 from fuzz.selftest import selftest as try_mistakes

@@ -3,6 +3,7 @@
 findings/<signature>/report.md       for people, as a mail
                      report.html     the same, with a picture
                      program         the smallest program that shows it, to replay
+                     repro.c, kselftest.c    the same for those who have no vmadiff, where that can be had
                      original        the program with which it was found, if that is another
                      trace           both sides of each of its calls
                      finding.json    all of that for other programs
@@ -11,21 +12,26 @@ findings/<signature>/report.md       for people, as a mail
 
 import json
 import re
+from base64 import b85decode, b85encode
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from zlib import compress, decompress, error
 
 from abi.calls import Program
 from abi.environment import Environment
-from abi.program import format_program
+from abi.program import format_program, parse
+from abi.trace import unpack
 from fuzz.blame import Blame
-from fuzz.compare import Divergence
+from fuzz.compare import Divergence, diverging_step, initial_layout
 from fuzz.mail import mail
 from fuzz.pages.finding import page
 from fuzz.pages.text import page as text_page
 from fuzz.replay import Replay
 from fuzz.report import report, step_json
+from fuzz.repro import Case, ReproError, c, kselftest
 from fuzz.storage import write_atomically, write_directory
 
 
@@ -35,7 +41,8 @@ class Finding:
 
     replay: its program, up to and with the diverging call, and what both sides did; profile: the name of the model's
     profile; changes: the names of its changes; original: the program as it was found; minimized: how the program was
-    made smaller, in a line, "" if it was not, in minimize_seconds.
+    made smaller, in a line, "" if it was not, in minimize_seconds; sequences, seconds: how many programs its worker had
+    compared by then, and for how long it had worked.
     """
 
     replay: Replay
@@ -47,6 +54,8 @@ class Finding:
     original: Program = ()
     minimized: str = ""
     minimize_seconds: float = 0.0
+    sequences: int = 0
+    seconds: float = 0.0
 
     @property
     def signature(self) -> str:
@@ -107,6 +116,10 @@ class Finding:
             "values": list(self.values),
             "full": self.replay.full,
             "seed": self.seed,
+            "traces": [b85encode(compress(data)).decode() for data in self.replay.packed],
+            "minimize_seconds": self.minimize_seconds,
+            "sequences": self.sequences,
+            "seconds": self.seconds,
             "blame": self.blame.to_json(),
         }
 
@@ -130,10 +143,60 @@ class Finding:
         }
         if self.original and self.original != self.program:
             files["original"] = self.program_text(self.original).encode()
+        with suppress(ReproError):
+            case = Case.of(self.replay, self.signature, self.profile)
+            files["repro.c"] = c.text(case).encode()
+            files["kselftest.c"] = kselftest.text(case).encode()
         notes = (f"minimized: {self.minimized}",) * bool(self.minimized)
         names = sorted([*files, "report.md"])
         told = (self.replay, self.profile, self.blame, notes, names)
         return {"report.md": mail(*told).encode(), "report.html": page(*told).encode(), **files}
+
+
+def load(path: Path) -> Finding:
+    """The finding in the directory `path`.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is none, or one of a kernel's report or a failure of the model.
+    """
+    try:
+        data = json.loads((path / "finding.json").read_text())
+        kernel = json.loads((path / "kernel.json").read_text())
+        environment = Environment.from_json(kernel["environment"])
+        program, original = (
+            parse(data[name], environment.geometry) for name in ("program", "original")
+        )
+        initial = initial_layout(environment)
+        expected, observed = (decompress(b85decode(each)) for each in data["traces"])
+        ours, theirs = unpack(expected, initial), unpack(observed, initial)
+        divergence = diverging_step(ours, theirs, initial)
+        if divergence is None:
+            raise ValueError("its traces agree")
+        return Finding(
+            Replay(
+                "",
+                program,
+                environment,
+                ours,
+                theirs,
+                divergence,
+                full=data["full"],
+                packed=(expected, observed),
+            ),
+            kernel["profile"],
+            tuple(kernel["changes"]),
+            data["seed"],
+            Blame.from_json(data["blame"]),
+            data["stable"],
+            original,
+            data["minimized"],
+            data["minimize_seconds"],
+            data["sequences"],
+            data["seconds"],
+        )
+    except (ValueError, KeyError, TypeError, error) as problem:
+        raise ValueError(f"{path}: not a finding of this version: {problem!r}") from None
 
 
 def _json(data: dict[str, Any]) -> bytes:

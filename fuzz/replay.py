@@ -25,7 +25,8 @@ class Replay:
     """What became of one program.
 
     unmodelled, crash: why the model stopped early; loss, loss_kind: how the executor was lost; console: what the kernel
-    printed as it died; full: it was observed in full. Each trace has the steps that its side made.
+    printed as it died; full: it was observed in full; packed: both traces as bytes, the model's first. Each trace has
+    the steps that its side made.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Replay:
     loss_kind: str = ""
     console: str = ""
     full: bool = True
+    packed: tuple[bytes, bytes] = (b"", b"")
 
     @property
     def is_complete(self) -> bool:
@@ -151,7 +153,8 @@ def replay(
         ours, theirs = unpack(expected, initial), unpack(observed.data, initial)
         if may_fail(program) and not (unmodelled or crash):
             try:
-                ours = unpack(settle(model, program, theirs, initial, full=full), initial)
+                expected = settle(model, program, theirs, initial, full=full)
+                ours = unpack(expected, initial)
             except Unmodelled as error:
                 unmodelled = error.reason
                 pairs = zip(ours, theirs, strict=False)
@@ -170,6 +173,7 @@ def replay(
                 "" if observed.loss is None else observed.loss.kind,
                 "" if observed.loss is None else observed.loss.console,
                 full,
+                (expected, observed.data),
             )
         )
     return results

@@ -20,9 +20,9 @@ exit status:
   3    this machine cannot: no compiler, the executor does not start, a kernel cannot be
        had or built, or does not boot, a directory cannot be read or written, the disk is
        full
-  4    not compared to the end: unmodelled, or the executor was lost (run, explain, check,
-       import --run), or one of several kernels for good (fuzz);
-       no kernel could be asked (bisect)
+  4    not compared to the end: unmodelled, or the executor was lost (run, repro, explain,
+       check, import --run), or one of several kernels for good (fuzz), or no
+       kernel could be asked (bisect)
   130  interrupted, everything is written (fuzz: 1 if there were new divergences)
 """
 

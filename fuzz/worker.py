@@ -110,6 +110,7 @@ class Worker:
         )
         self._batch: list[Prepared] = []
         self._submitted: list[Prepared] = []
+        self._since = time.monotonic()
         self._begun = 0
         self._calls = 0
         #: Blocks of the kernel that were reached, where it tells.
@@ -340,6 +341,7 @@ class Worker:
                 theirs,
                 divergence,
                 full=prepared.full,
+                packed=(expected, observed.data),
             )
             self._diverged(prepared, seen)
         loss = observed.loss
@@ -383,11 +385,21 @@ class Worker:
 
     def _finding(self, seen: Replay, whose: Blame, *, stable: bool = True) -> Finding:
         s = self._settings
-        return Finding(seen, s.profile, s.changes, s.seed, whose, stable, seen.program)
+        return Finding(
+            seen,
+            s.profile,
+            s.changes,
+            s.seed,
+            whose,
+            stable,
+            seen.program,
+            sequences=self._ledger.sequences,
+            seconds=round(time.monotonic() - self._since, 1),
+        )
 
     def _refine(self, finding: Finding) -> Finding:
         """The finding with the smallest program that shows it, and where else that does."""
-        text, full = finding.signature, finding.replay.full
+        found, text, full = finding, finding.signature, finding.replay.full
         original = finding.program
         how = "it could not be made smaller"
         smaller = self._trials.minimize(text, Ran(original, full), self._is_late)
@@ -401,6 +413,8 @@ class Worker:
         return replace(
             finding,
             original=original,
+            sequences=found.sequences,
+            seconds=found.seconds,
             minimized=how,
             minimize_seconds=round(smaller.seconds, 3),
             blame=replace(finding.blame, stability=stability),

@@ -22,6 +22,7 @@ from abi.consts import (
 from abi.program import parse, parse_all
 from abi.trace import STEP
 from fuzz import symbols, trials
+from fuzz.findings import load
 from fuzz.inflight import leftovers, read
 from fuzz.produce import Producer
 from fuzz.triage import Known
@@ -93,8 +94,24 @@ def test_what_was_found_is_made_smaller_and_confirmed_again(tmp_path: Path) -> N
     assert "2 calls from 6" in report
     assert "multi_vma_move" in report, "the change that explains it"
     assert "window is at another address, too" in report
+    again = load(path)
+    assert again.files() == {
+        each.name: each.read_bytes() for each in path.iterdir() if each.name != "seen.json"
+    }
     (elsewhere,) = bench.elsewhere
     assert elsewhere.batches[0][0][-1].addr == elsewhere.environment.geometry.window
+
+
+def test_what_is_no_finding_is_not_loaded(tmp_path: Path) -> None:
+    bench = set_up(tmp_path, FakeExecutor(OLD))
+    bench.feed((MAP, APART, MOVE))
+    (finding,) = bench.told.of("finding")
+    path = Path(finding["path"])
+    (path / "finding.json").write_text("{}")
+    with pytest.raises(ValueError, match="not a finding of this version"):
+        load(path)
+    with pytest.raises(OSError, match=r"finding\.json"):
+        load(tmp_path)
 
 
 def test_what_depends_on_the_place_is_said(tmp_path: Path) -> None:

@@ -1,0 +1,2 @@
+// needs:
+#define watch(microseconds)
