@@ -23,11 +23,12 @@ from fuzz.headlines import KERNEL, causes, gravest
 from fuzz.kept_profiles import profile_of
 from fuzz.replay import Replay, replay
 from fuzz.restraint import is_filling, restrain_program
+from fuzz.site import Executor
 from fuzz.status import UsageError
 from fuzz.targets import LOCAL, Target
 from fuzz.triage import signature
 from fuzz.trials import LAG, whole_reports
-from kernel_bridge import BridgeError, KernelExecutor
+from kernel_bridge import BridgeError
 from kernels.cache import checksum
 from model.run import Model
 
@@ -96,7 +97,7 @@ def look(kernel: str, text: str, *, user: bool = False, wanted: str | None = "")
     return replace(seen, kernel=kernel, release=release, seconds=seconds)
 
 
-def _watch(executor: KernelExecutor, target: Target, text: str, wanted: str | None) -> Sighting:
+def _watch(executor: Executor, target: Target, text: str, wanted: str | None) -> Sighting:
     environment = executor.environment
     programs = [
         restrain_program(program, not environment.capabilities)
@@ -129,9 +130,7 @@ def _watch(executor: KernelExecutor, target: Target, text: str, wanted: str | No
     return replace(seen, signatures=(*seen.signatures, *more))
 
 
-def _again(
-    seen: Sighting, executor: KernelExecutor, model: Model, first: Sequence[Replay]
-) -> Sighting:
+def _again(seen: Sighting, executor: Executor, model: Model, first: Sequence[Replay]) -> Sighting:
     """The same, if it comes again."""
     named = [(result.name, result.program) for result in first]
     for _ in range(REPEATS - 1):
@@ -157,7 +156,7 @@ def _judge(results: Sequence[Replay]) -> tuple[tuple[str, ...], str]:
     return tuple(found), undecided
 
 
-def _watch_behaviour(executor: KernelExecutor, programs: Sequence[Program]) -> Sighting:
+def _watch_behaviour(executor: Executor, programs: Sequence[Program]) -> Sighting:
     """What the kernel does, each time."""
     environment = executor.environment
     full = not any(is_filling(call) for program in programs for call in program)
@@ -174,7 +173,7 @@ def _watch_behaviour(executor: KernelExecutor, programs: Sequence[Program]) -> S
     return Sighting("", behaviour=behaviour(programs, first[1:], first[0], environment))
 
 
-def _watch_reports(executor: KernelExecutor, programs: Sequence[Program], lag: float) -> Sighting:
+def _watch_reports(executor: Executor, programs: Sequence[Program], lag: float) -> Sighting:
     """What the kernel reports, one program after the other; it has run nothing else."""
     console = Console()
     executor.printed()

@@ -309,6 +309,7 @@ def test_a_history_for_a_report() -> None:
         "since 6.16 (6.1 has it not), until 6.17 (6.18 has it not); nothing is known of gone"
     ]
     assert len(told) == len(found.tried) == 5
+    assert (found.agree, found.diverge) == (("6.1", "6.18"), ("6.16", "6.17"))
 
 
 @pytest.fixture
@@ -376,10 +377,10 @@ def test_a_profile_is_probed_once_for_an_image_and_an_environment(
         (ENVIRONMENT, "a", 1), (volatile, "a", 1), (other, "a", 2), (ENVIRONMENT, "b", 3),
         (ENVIRONMENT, "", 4), (ENVIRONMENT, "", 5), (ENVIRONMENT, "b", 5),
     ):  # fmt: skip
-        found = kept_profiles.profile_of(FakeExecutor(environment=environment), image)  # type: ignore[arg-type]
+        found = kept_profiles.profile_of(FakeExecutor(environment=environment), image)
         assert (found.name, found.changes, found.verified) == (NEW.name, NEW.changes, True)
         assert len(probed) == count
     for path in (tmp_path / "vmadiff" / "profiles").iterdir():
         path.write_text("{")
-    kept_profiles.profile_of(FakeExecutor(), "a")  # type: ignore[arg-type]
+    kept_profiles.profile_of(FakeExecutor(), "a")
     assert len(probed) == 6
