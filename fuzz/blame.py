@@ -13,7 +13,7 @@ from fuzz.explain import explain
 from fuzz.replay import Replay, predict
 from fuzz.triage import inconsistencies
 from model.errors import Unmodelled
-from model.profile import CHANGES, Change, Profile
+from model.profile import CHANGES, PROFILES, Change, Profile
 from model.run import Model
 
 KERNEL: Final = "the kernel"
@@ -112,7 +112,13 @@ def _suspect(replay: Replay, model: Model, history: "History | None") -> tuple[s
         how = "without" if has else "with"
         return KERNEL, (
             f"here it does what kernels {how} {change.name}{commit} do, {change.subject};"
-            f" by its witness it is one {'with' if has else 'without'}"
+            f" it is taken for one {'with' if has else 'without'}"
+        )
+    release = release_that_explains(replay, model)
+    if release is not None:
+        return (
+            KERNEL,
+            f"here it does what {release.name} does, and is taken for {model.profile.name}",
         )
     if history is not None and history.agree and history.diverge:
         return KERNEL, "other kernels, to which the same rule applies, do what the model says"
@@ -124,11 +130,18 @@ def _suspect(replay: Replay, model: Model, history: "History | None") -> tuple[s
 def change_that_explains(replay: Replay, model: Model) -> Change | None:
     """The named change without which, or with which, the model would have done what the kernel did; None if there is
     none."""
-    profile = model.profile
-    for change in CHANGES:
-        other = Profile(profile.name, profile.changes ^ {change})
-        expected, *_ = predict(Model(replay.environment, other), replay.program, full=replay.full)
-        ours = unpack(expected, initial_layout(replay.environment))
-        if ours == replay.theirs:
-            return change
-    return None
+    changes = model.profile.changes
+    return next((each for each in CHANGES if _explains(changes ^ {each}, replay)), None)
+
+
+def release_that_explains(replay: Replay, model: Model) -> Profile | None:
+    """The release whose model would have done what the kernel did, None if there is none: where it takes several
+    changes."""
+    others = (each for each in PROFILES.values() if each.changes != model.profile.changes)
+    return next((each for each in others if _explains(each.changes, replay)), None)
+
+
+def _explains(changes: frozenset[Change], replay: Replay) -> bool:
+    model = Model(replay.environment, Profile("", changes))
+    expected, *_ = predict(model, replay.program, full=replay.full)
+    return unpack(expected, initial_layout(replay.environment)) == replay.theirs

@@ -5,7 +5,15 @@ from dataclasses import dataclass, replace
 
 from abi.program import parse
 from abi.trace import INCONSISTENT_LOCKED, unpack
-from fuzz.blame import EITHER, KERNEL, MODEL, Blame, blame, change_that_explains
+from fuzz.blame import (
+    EITHER,
+    KERNEL,
+    MODEL,
+    Blame,
+    blame,
+    change_that_explains,
+    release_that_explains,
+)
 from fuzz.compare import diverging_step, initial_layout
 from fuzz.replay import Replay, replay
 from model.profile import MULTI_VMA_MOVE, Profile
@@ -48,7 +56,7 @@ def test_a_kernel_that_does_as_before_a_change_is_named_with_it() -> None:
     found = blame(seen(OLD), MACHINE, ("it came again",))
     assert found.suspect == KERNEL
     assert f"without multi_vma_move ({MULTI_VMA_MOVE.commit})" in found.because
-    assert "by its witness it is one with" in found.because
+    assert "it is taken for one with" in found.because
 
 
 def test_a_kernel_that_does_as_after_a_change_is_named_with_it() -> None:
@@ -56,6 +64,16 @@ def test_a_kernel_that_does_as_after_a_change_is_named_with_it() -> None:
     (found,) = replay([("", PROGRAM)], FakeExecutor(NEW), old)
     assert change_that_explains(found, old) is MULTI_VMA_MOVE
     assert "kernels with multi_vma_move" in blame(found, old, ()).because
+
+
+def test_the_first_release_that_does_so_is_found() -> None:
+    """Where no single change explains it."""
+    held = Model(ENVIRONMENT, OLD)
+    (found,) = replay([("", PROGRAM)], FakeExecutor(NEW), held)
+    release = release_that_explains(found, held)
+    assert release is not None
+    assert release.name == "6.17"
+    assert release_that_explains(odd(), MACHINE) is None
 
 
 def test_the_rules_of_the_call_have_their_sources() -> None:
