@@ -98,16 +98,6 @@ class History:
         return self.spans[0].last if self.spans else ""
 
     @property
-    def agree(self) -> tuple[str, ...]:
-        """The kernels that were asked and have it not, by name."""
-        return tuple(each.kernel for each in self.tried if each.verdict == GOOD)
-
-    @property
-    def diverge(self) -> tuple[str, ...]:
-        """The kernels that were asked and have it, by name."""
-        return tuple(each.kernel for each in self.tried if each.verdict == BAD)
-
-    @property
     def is_known(self) -> bool:
         """Whether any kernel could be asked."""
         return any(each.verdict != SKIPPED for each in self.tried)
