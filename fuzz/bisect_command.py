@@ -1,7 +1,6 @@
 """`vmadiff bisect`: since when, until when, over kernels of the cache or over the commits of a git tree."""
 
 import json
-import os
 import re
 from argparse import Namespace
 from collections.abc import Hashable
@@ -16,6 +15,7 @@ from fuzz.blame import blame
 from fuzz.commit_search import CommitSearch, Question
 from fuzz.findings import Finding, load, rewrite
 from fuzz.kernels_command import Shown
+from fuzz.output import check_output
 from fuzz.profiles import profile_of
 from fuzz.sighting import Sighting, look
 from fuzz.status import INCOMPLETE, OK, UsageError
@@ -31,10 +31,7 @@ _NUMBERS = re.compile(r"\d+")
 
 def bisect(options: Namespace) -> int:
     """`vmadiff bisect`"""
-    if options.json and (
-        options.json.is_dir() or not os.access(options.json.absolute().parent, os.W_OK)
-    ):
-        raise UsageError(f"{options.json}: cannot be written there")
+    check_output(options.json)
     finding = _finding(options.file) if options.file.is_dir() else None
     text = _read(options.file / "program" if finding else options.file)
     revisions = (options.good, options.bad)

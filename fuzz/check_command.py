@@ -14,6 +14,7 @@ from fuzz.check import Bug, Case, Checked, check
 from fuzz.corpus import DROPPED, PACKAGED, QUARANTINE, SUFFIX, read_text, shipped
 from fuzz.expectation import Statements, load_statements
 from fuzz.formats import FAILED, VERDICTS, counted, render
+from fuzz.output import check_output
 from fuzz.status import DIVERGES, INCOMPLETE, OK, UnusableError, UsageError
 from fuzz.storage import UNFINISHED, write_atomically
 from fuzz.targets import LOCAL
@@ -29,8 +30,7 @@ _WORKERS: Final = 4
 def check_corpus(options: Namespace) -> int:
     """`vmadiff check`"""
     for output in (options.output, options.json):
-        if output and (output.is_dir() or not os.access(output.absolute().parent, os.W_OK)):
-            raise UsageError(f"{output}: cannot be written there")
+        check_output(output)
     statements = load_statements(_DIVERGENCES)
     cases = list(_cases(options.paths, statements))
     workers = options.workers

@@ -37,6 +37,7 @@ from fuzz.matrix import lines as matrix_lines
 from fuzz.matrix import to_json as matrix_json
 from fuzz.minimize_command import minimize as minimize
 from fuzz.mistakes import MISTAKES
+from fuzz.output import check_output
 from fuzz.probe import examine
 from fuzz.profiles import profile_for
 from fuzz.replay import Replay
@@ -70,7 +71,7 @@ _READERS = {"query": "PROCMAP_QUERY", "maps": "/proc/self/maps"}
 
 def fuzz(options: Namespace) -> int:
     """`vmadiff fuzz`"""
-    _check_output(options.json)
+    check_output(options.json)
     _make_directory(options.state)
     directory = options.corpus or options.state / "corpus"
     _make_directory(directory)
@@ -136,7 +137,7 @@ def fuzz(options: Namespace) -> int:
 
 def run(options: Namespace) -> int:
     """`vmadiff run`"""
-    _check_output(options.json)
+    check_output(options.json)
     with _executor(options) as executor:
         environment = executor.environment
         sources = [
@@ -171,7 +172,7 @@ def run(options: Namespace) -> int:
 
 def faults(options: Namespace) -> int:
     """`vmadiff faults`"""
-    _check_output(options.json)
+    check_output(options.json)
     trials: list[Trial] = []
     with _executor(options) as executor:
         environment = executor.environment
@@ -262,7 +263,7 @@ def _run_imported(files: list[Path], options: Namespace) -> int:
 
 def probe(options: Namespace) -> int:
     """`vmadiff probe`"""
-    _check_output(options.json)
+    check_output(options.json)
     with _executor(options) as executor:
         environment, reader = executor.environment, executor.reader
         probed = examine(executor)
@@ -300,7 +301,7 @@ def probe(options: Namespace) -> int:
 
 def coverage(options: Namespace) -> int:
     """`vmadiff coverage`"""
-    _check_output(options.json)
+    check_output(options.json)
     machine = reference.environment()
     programs = list(_programs(options.files or shipped(), machine.geometry))
     measured = measure_coverage(programs, reference.machines())
@@ -327,7 +328,7 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
 
 def matrix(options: Namespace) -> int:
     """`vmadiff matrix`"""
-    _check_output(options.json)
+    check_output(options.json)
     names = options.kernels or default_kernels(options.fetch)
     files = list(_files(options.files or shipped()))
     if options.fetch:
@@ -354,7 +355,7 @@ def matrix(options: Namespace) -> int:
 
 def selftest(options: Namespace) -> int:
     """`vmadiff selftest`"""
-    _check_output(options.json)
+    check_output(options.json)
     if options.list:
         for mistake in MISTAKES:
             print(f"{mistake.name:<36} {mistake.file:<20} {mistake.rule}")
@@ -501,12 +502,6 @@ def _replay_json(results: list[Replay], environment: Environment, profile: str) 
 
 def _write_json(path: Path, data: dict[str, Any]) -> None:
     write_atomically(path, json.dumps(data, indent=1).encode() + b"\n")
-
-
-def _check_output(path: Path | None) -> None:
-    """Complain about a place for results before the work, not after."""
-    if path is not None and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
-        raise UsageError(f"{path}: cannot be written there")
 
 
 def _make_directory(path: Path) -> None:

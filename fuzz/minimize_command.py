@@ -16,6 +16,7 @@ from fuzz.console import reports
 from fuzz.crash_finding import CrashFinding
 from fuzz.headlines import causes
 from fuzz.minimize import SECONDS
+from fuzz.output import check_output
 from fuzz.profiles import profile_for
 from fuzz.reduction import SECONDS as CRASH_SECONDS
 from fuzz.reduction import reduce_crash
@@ -33,6 +34,7 @@ from model.run import Model
 
 def minimize(options: Namespace) -> int:
     """`vmadiff minimize`"""
+    check_output(options.output)
     try:
         with Target(options.target) as target, _stoppable() as is_stopped:
             site = target.site(user=options.user, worker=0)

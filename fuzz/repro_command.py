@@ -1,6 +1,5 @@
 """`vmadiff repro`: a program as a reproducer that needs nothing of vmadiff."""
 
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable
@@ -8,6 +7,7 @@ from typing import Final
 
 from abi.program import ProgramError
 from fuzz import corpus
+from fuzz.output import check_output
 from fuzz.profiles import profile_for
 from fuzz.replay import Replay, replay
 from fuzz.repro import Case, ReproError, c, kselftest, syz
@@ -28,8 +28,7 @@ _FORMS: Final[dict[str, Callable[[Case], str]]] = {
 def repro(options: Namespace) -> int:
     """`vmadiff repro`. That the reproducer is written is success, also where it is one of a divergence."""
     output = options.output
-    if output and (output.is_dir() or not os.access(output.absolute().parent, os.W_OK)):
-        raise UsageError(f"{output}: cannot be written there")
+    check_output(output)
     result, profile = _replayed(options)
     print(f"{result.name}: {result.verdict()}", file=sys.stderr)
     try:

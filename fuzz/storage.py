@@ -9,11 +9,16 @@ UNFINISHED: Final = ".new-"
 
 
 def write_atomically(path: Path, data: bytes, durable: bool = False) -> None:
-    """Put `data` at `path`, whole or not at all; `durable` also waits until it would survive a power cut.
+    """Put `data` at `path`, whole or not at all; `durable` also waits until it would survive a power cut. Into what is
+    no file, a device or a pipe, it is written as it is; a symbolic link stays one.
 
     Raises:
         OSError: it could not be written; nothing is left behind.
     """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
     unfinished = path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}")
     try:
         _write(unfinished, data, durable)

@@ -331,7 +331,8 @@ class Qemu:
 
     def _command(self, program: str, channel: int) -> list[str]:
         cpu = "host" if self.accel == "kvm" else "max,cx16=off,la57=off"
-        words = ("console=ttyS0", "reboot=t", "rdinit=/init", *_COMMON)
+        # Emulated, a timer may be late enough for the kernel to give up on it.
+        words = ("console=ttyS0", "reboot=t", "rdinit=/init", "no_timer_check", *_COMMON)
         accel = "tcg,thread=multi" if self.accel == "tcg" else self.accel
         return [
             program, "-accel", accel, "-M", "q35", "-cpu", cpu,

@@ -57,6 +57,9 @@ VM_STICKY: Final = VM_MAYBE_GUARD
 #: Flags in which two VMAs may differ and still merge.
 VM_IGNORE_MERGE: Final = VM_SOFTDIRTY | VM_STICKY
 
+#: Those of 32 bits: what is left where the complement of a flag was taken as a number of so many (commit f04aad36a07c).
+LOW_FLAGS: Final = 0xFFFFFFFF
+
 #: smaps' VmFlags codes.
 CODES: Final = {
     "rd": VM_READ,

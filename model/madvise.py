@@ -43,6 +43,7 @@ from model import hugetlb
 from model.errors import SyscallError, Unmodelled
 from model.fault import is_reachable, populate_strictly, prepare_anon_vma
 from model.flags import (
+    LOW_FLAGS,
     VM_DONTCOPY,
     VM_DONTDUMP,
     VM_DROPPABLE,
@@ -76,6 +77,7 @@ from model.profile import (
     GUARD_INSTALL_LOOPS,
     POPULATE_STOPS_AT_HOLE,
     SEAL_KEEPS_ALL_ANONYMOUS,
+    UNMERGEABLE_DROPS_FLAGS,
     Change,
 )
 from model.space import (
@@ -200,6 +202,8 @@ def _advise(space: AddressSpace, row: Advised, vma: Vma, start: int, end: int) -
     changed = flags & ~row.drop | row.add
     if changed == flags:
         return vma.end
+    if row.drop & VM_MERGEABLE and UNMERGEABLE_DROPS_FLAGS in space.changes:
+        changed &= LOW_FLAGS
     try:
         if row.add & VM_MERGEABLE:
             space.allocate()  # mm/ksm.c: __ksm_enter()

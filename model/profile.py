@@ -475,6 +475,15 @@ UFFD_LOW_ADDRESSES: Final = Change(
     stable="also in 6.12.117, 6.18.44 and 7.0.13",
 )
 
+UNMERGEABLE_DROPS_FLAGS: Final = Change(
+    "unmergeable_drops_flags",
+    "f8af4da3b4c1",
+    "ksm: the mm interface to ksm",
+    (2, 6),
+    until=(6, 18),
+    fix="f04aad36a07c",
+    stable="no longer in 6.1.192, 6.12.117, 6.17.8",
+)
 SECRETMEM_LOCKED: Final = Change(
     "secretmem_locked",
     "1507f51255c9",
