@@ -185,6 +185,13 @@ def _add_run(commands: Commands) -> None:
         "part, the layouts are drawn. The form of a FILE is that of corpus/seeds/*.prog.",
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--vma-tests",
+        type=Path,
+        metavar="TREE",
+        help="a kernel's source tree: build its tools/testing/vma, and have its mm/vma.c say which VMAs the call that"
+        " diverges merges",
+    )
     parser.add_argument("--layouts", action="store_true", help="draw the layout after every call")
     parser.add_argument(
         "--format",

@@ -60,6 +60,7 @@ from fuzz.status import (
 from fuzz.storage import write_atomically
 from fuzz.strace import StraceError
 from fuzz.targets import LOCAL, Target, refuse_strict_commit
+from fuzz.third import DoesNotApplyError, opinion, third
 from kernel_bridge import BridgeError, KernelExecutor
 from model.errors import Unmodelled
 from model.profile import CHANGES, Profile
@@ -154,6 +155,8 @@ def run(options: Namespace) -> int:
     if options.format == "text":
         for result in results:
             print("\n".join(result.lines(options.layouts)))
+        if options.vma_tests:
+            _print_third_opinions(options.vma_tests, results, model)
         for crash in crashes:
             print(f"\n{crash.signature}\n\n{crash.text}", end="")
     else:
@@ -168,6 +171,20 @@ def run(options: Namespace) -> int:
     if crashes or any(result.divergence is not None or result.crash for result in results):
         return DIVERGES
     return OK if all(result.is_complete for result in results) else INCOMPLETE
+
+
+def _print_third_opinions(tree: Path, results: list[Replay], model: Model) -> None:
+    """What the tree's own mm/vma.c makes of the calls that diverge."""
+    diverging = [result for result in results if result.divergence is not None]
+    if not diverging:
+        return
+    with third(tree) as asked:
+        for result in diverging:
+            try:
+                lines = opinion(asked, result, model)
+            except DoesNotApplyError as error:
+                lines = [f"the kernel's VMA tests cannot be asked: {error}"]
+            print("\n".join([f"\n{result.name}:", *(f"  {line}" for line in lines)]))
 
 
 def faults(options: Namespace) -> int:

@@ -333,6 +333,15 @@ def test_another_release_may_be_expected(tmp_path: Path) -> None:
     assert err.startswith("vmadiff: no profile is called 5.4; there are 6.1, 6.12,")
 
 
+def test_a_third_opinion_needs_a_tree(tmp_path: Path) -> None:
+    witness = ROOT / "corpus" / "witnesses" / "merge_unfaulted_target.prog"
+    command = ("run", witness, "--vma-tests", tmp_path)
+    assert run(*command, cwd=tmp_path)[0] == 0, "nobody is asked where they agree"
+    status, _, err = run(*command, "--profile", "6.12", cwd=tmp_path)
+    assert status == 2
+    assert err == f"vmadiff: {tmp_path}: no tools/testing/vma of the form of 7.3\n"
+
+
 def test_unseeded_fuzzing_begins_with_nothing(tmp_path: Path) -> None:
     run("fuzz", "--runs", 1, "--unseeded", "--json", "o", cwd=tmp_path)
     assert json.loads((tmp_path / "o").read_text())["corpus"] <= 1
