@@ -4,7 +4,7 @@ a good one. Needs the kernels of `make matrix`, linux-source-7.3, cpio and chrom
     python bench/gallery.py [--state DIR] [--only NAME]
 
 For each entry, unless STATE has it: fuzz until it is found, then look for it on the kernels of the cache. Its reports,
-reproducers and a picture go to docs/gallery/<name>/, how the reproducers ended on both kernels to rows.json there.
+reproducers and a picture go to docs/gallery/<name>/, how the reproducers ended on both kernels to README.md there.
 """
 
 import argparse
@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--state", type=Path, default=ROOT / ".vmadiff" / "gallery")
     parser.add_argument("--only", nargs="+", metavar="NAME")
     options = parser.parse_args()
-    rows = []
+    rows = _known_rows()
     for entry in ENTRIES:
         if options.only and entry.name not in options.only:
             continue
@@ -174,9 +174,50 @@ def main() -> None:
                 shutil.copy(finding / name, directory / name)
         _draw(directory / "report.html", directory / "report.png")
         ended = {kernel: _run(directory, kernel) for kernel in (entry.bad, entry.good)}
-        rows.append(_row(entry, json.loads((finding / "finding.json").read_text()), ended))
-        print(rows[-1], flush=True)
-    write_atomically(GALLERY / "rows.json", json.dumps(rows, indent=1).encode() + b"\n")
+        data = json.loads((finding / "finding.json").read_text())
+        rows[entry.name] = _row(entry, data, ended)
+        print(rows[entry.name], flush=True)
+        ordered = {each.name: rows[each.name] for each in ENTRIES if each.name in rows}
+        write_atomically(GALLERY / "rows.json", json.dumps(ordered, indent=1).encode() + b"\n")
+        write_atomically(GALLERY / "README.md", _readme(ordered).encode())
+
+
+def _known_rows() -> dict[str, dict[str, Any]]:
+    path = GALLERY / "rows.json"
+    rows: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
+    return rows
+
+
+def _readme(rows: dict[str, dict[str, Any]]) -> str:
+    """The gallery's first page."""
+    lines = ["<!-- Written by `python bench/gallery.py`. Do not edit. -->", "", "# Gallery", ""]
+    lines += [
+        "Bugs and changes of real kernels, each on its whole way: found by fuzzing from an empty corpus, made smaller,",
+        "looked for on the kernels of the archive, and written as programs that need nothing of vmadiff. Every",
+        "directory is a finding as `vmadiff fuzz` and `vmadiff bisect` leave it; `report.png` is how a browser shows",
+        "`report.html`. Programs and seconds are those of one session on one core, under QEMU's emulation but for the",
+        "first; the seconds include what was found before and made smaller.",
+    ]
+    for row in rows.values():
+        lines += [
+            "",
+            f"## {row['name']}",
+            "",
+            f"{row['subject'][0].upper()}{row['subject'][1:]}.",
+            "",
+        ]
+        lines += [
+            f"- found by `vmadiff {row['command']}` after {row['sequences']:,} programs, {row['seconds']:,} s",
+            f"- {row['minimized']}",
+            *(f"- {line}" for line in row["history"]),
+        ]
+        for kernel, ended in row["reproducers"].items():
+            how = ", ".join(f"`{name}.c` ends with {status}" for name, status in ended.items())
+            lines.append(f"- on {kernel}: {how}")
+        files = ("report.md", "report.html", "program", "repro.c", "kselftest.c")
+        links = ", ".join(f"[{name}]({row['name']}/{name})" for name in files)
+        lines += [f"- {links}", "", f"![{row['name']}]({row['name']}/report.png)"]
+    return "\n".join(lines) + "\n"
 
 
 def _vmadiff(*arguments: str) -> int:
