@@ -33,6 +33,8 @@ NEEDS: Final = {
     "uffd_rejects_droppable": ("droppable",),
     "droppable_never_locked": ("droppable",),
 }
+#: Changes that kernels have without it, but that do not show by their witness then.
+SHOWN_BY: Final = {"unmergeable_drops_flags": ("mseal",)}
 HIDDEN_BY: Final = {"dontunmap_resets_pgoff": ("dontunmap_clears_account",)}
 
 FAR = "." * 20
@@ -56,6 +58,7 @@ EFFECTS: Final = {
     "anonymous_thp_area": ("T-513 .", "T-1023 ."),
     "thp_area_topdown": ("T-1535 .", "T-1023 ."),
     "mseal": ("ENOSYS ww", "0 ww"),
+    "unmergeable_drops_flags": ("EPERM w", "0 ."),
     "process_madvise_own": ("EPERM .", "0 ."),
     "lookup_before_shrink": ("EINVAL .", "EFAULT ."),
     "map_above4g_known": ("ENOTSUP .", "W+0 i"),
@@ -125,7 +128,8 @@ def named(change: Change) -> str:
 
 def pair(change: Change, base: Profile) -> tuple[Profile, Profile]:
     """`base` without and with the change, and with what it takes for the change to show."""
-    needed = {BY_NAME[name] for name in NEEDS.get(change.name, ())}
+    others = (*NEEDS.get(change.name, ()), *SHOWN_BY.get(change.name, ()))
+    needed = {BY_NAME[name] for name in others}
     hiding = {BY_NAME[name] for name in HIDDEN_BY.get(change.name, ())}
     changes = (base.changes | needed) - hiding
     return Profile("without", changes - {change}), Profile("with", changes | {change})
