@@ -203,6 +203,8 @@ def fuzz_guided(
         "max_len": MAX_BYTES,
         "len_control": 0,
         "timeout": _NEVER,
+        # Making a finding smaller takes its time; that is no slow unit.
+        "report_slow_units": _NEVER,
         "rss_limit_mb": 0,
         "verbosity": 0,
         "artifact_prefix": f"{settings.state}/engine-",
