@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * mremap[MAYMOVE,FIXED,same] layout: kernel merged
+ *
+ * kernel   7.2.6+deb13-cloud-amd64 x86_64
+ * model    7.3
+ * verdict  they differ at call 3 in its layout
+ *
+ * layout
+ *             W+0  W+4 W+6  W+10
+ *             '    ' ' '    '
+ *   before    .... a . aaaa
+ *   expected  aaaa|a . ....
+ *   found     aaaa a . ....
+ *
+ *     a rw-p memfd
+ *
+ * records that differ (- model only, + kernel only)
+ *   - W+0 .. W+4               4p rw-p memfd offset 0x0
+ *   + W+0 .. W+5               5p rw-p memfd offset 0x0
+ *   - W+4 .. W+5               1p rw-p memfd offset 0x4000
+ *
+ * For tools/testing/selftests/mm.
+ */
+#define _GNU_SOURCE
+#include "../kselftest_harness.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#define PAGE_SHIFT 12
+#define PAGE (1L << PAGE_SHIFT)
+#define W 0x200000000L /* the window that the calls aim at */
+#define WINDOW_PAGES 4096L
+#define OUT 2
+#define CANNOT KSFT_SKIP
+
+#define at(address) ((void *)(unsigned long)(address))
+
+/* What a call returned, as the kernel did: -errno for an error. */
+#define raw(call) raw_value((long)(call))
+
+static inline long raw_value(long value)
+{
+	return value == -1 ? -errno : value;
+}
+
+static void __attribute__((noreturn, format(printf, 1, 2), unused)) cannot(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	dprintf(OUT, "cannot run here: ");
+	vdprintf(OUT, format, arguments);
+	dprintf(OUT, "\n");
+	_exit(CANNOT);
+}
+
+static char view[1 << 16];
+static size_t used;
+
+/* Add to the text that is being made. */
+static void __attribute__((format(printf, 1, 2))) put(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	used += vsnprintf(view + used, sizeof(view) - used, format, arguments);
+	va_end(arguments);
+	if (used >= sizeof(view))
+		cannot("a text is too long");
+}
+
+/* Add an address: as one of the names above, plus pages. */
+static void put_address(unsigned long address)
+{
+	static const struct {
+		char name;
+		long low, high;
+	} bases[] = { { 'W', -262144, 262144 } };
+	const unsigned long starts[] = { W };
+
+	for (unsigned int i = 0; i < sizeof(bases) / sizeof(bases[0]); i++) {
+		long pages = (long)(address - starts[i]) >> PAGE_SHIFT;
+
+		if (pages < bases[i].low || pages > bases[i].high)
+			continue;
+		put("%c%+ld", bases[i].name, pages);
+		if (address % PAGE)
+			put("+%#lx", address % PAGE);
+		return;
+	}
+	put("%#lx", address);
+}
+
+static void __attribute__((unused)) put_result(long value)
+{
+	if (value < 0 && value > -4096)
+		put("-1 (%s)", strerror(-value));
+	else if (value >= 0 && value < (long)PAGE)
+		put("%ld", value);
+	else
+		put_address(value);
+}
+
+/* A file of /proc, line by line: nothing is allocated, for that would change what is looked at. */
+struct reader {
+	int fd;
+	size_t from, have;
+	char text[1 << 14];
+};
+
+static char *next_line(struct reader *r)
+{
+	char *line = r->text + r->from, *end = memchr(line, '\n', r->have - r->from);
+	ssize_t got;
+
+	while (!end) {
+		r->have -= r->from;
+		memmove(r->text, line, r->have);
+		r->from = 0;
+		line = r->text;
+		got = read(r->fd, r->text + r->have, sizeof(r->text) - r->have);
+		if (got <= 0)
+			return NULL;
+		r->have += got;
+		end = memchr(line, '\n', r->have);
+	}
+	*end = 0;
+	r->from = end + 1 - r->text;
+	return line;
+}
+
+static struct reader *open_lines(const char *path)
+{
+	static struct reader reader;
+
+	reader.from = reader.have = 0;
+	reader.fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (reader.fd < 0)
+		cannot("%s: %s", path, strerror(errno));
+	return &reader;
+}
+
+struct mapping {
+	unsigned long start, end, offset, device, inode;
+	char permissions[5], name[16];
+};
+
+/* Whether the line is the first one about a mapping. */
+static int parse_mapping(const char *line, struct mapping *m)
+{
+	unsigned int major, minor;
+
+	m->name[0] = 0;
+	if (sscanf(line, "%lx-%lx %4s %lx %x:%x %lu %15s", &m->start, &m->end, m->permissions, &m->offset,
+		   &major, &minor, &m->inode, m->name) < 7)
+		return 0;
+	m->device = (unsigned long)major << 32 | minor;
+	return 1;
+}
+
+static int next_mapping(struct reader *r, struct mapping *m)
+{
+	char *line;
+
+	while ((line = next_line(r)))
+		if (parse_mapping(line, m) && !(m->start >> 63)) /* [vsyscall] is in no address space */
+			return 1;
+	close(r->fd);
+	return 0;
+}
+
+/* What is outside the window is not looked at. */
+static int is_own(const struct mapping *m)
+{
+	return m->start < W || m->start >= W + WINDOW_PAGES * PAGE;
+}
+
+#define is_filler(m) 0
+#define is_filler_part(m) 0
+#define filler_size 0
+
+#define watch(microseconds)
+
+/* What the program maps, by its number in the model; from FIRST_NEW on what appears while it runs. */
+#define FIRST_NEW 64
+struct object {
+	const char *name;
+	unsigned long device, inode;
+	int memory, opaque;
+};
+static struct object objects[FIRST_NEW + 256];
+static int new_objects;
+
+static int object_of(const struct mapping *m)
+{
+	int i;
+
+	if (!m->device && !m->inode)
+		return 0;
+	for (i = 1; i < FIRST_NEW + new_objects; i++)
+		if (objects[i].inode == m->inode && objects[i].device == m->device)
+			return i;
+	if (new_objects == 256)
+		cannot("there are too many objects");
+	objects[i].device = m->device;
+	objects[i].inode = m->inode;
+	objects[i].memory = 1;
+	return FIRST_NEW + new_objects++;
+}
+
+static void put_object(const struct mapping *m)
+{
+	static const char *const names[] = { "[heap]", "[stack]", "[vdso]", "[vvar]", "[anon:]" };
+	int object = object_of(m);
+
+	if (object >= FIRST_NEW)
+		put("shared anonymous #%d", object - FIRST_NEW + 1);
+	else if (object)
+		put("%s", objects[object].name);
+	else if (!m->name[0])
+		put("anonymous");
+	else if (m->name[0] == '/')
+		put("file");
+	else
+		for (int i = 0; i < 6; i++)
+			if (i == 5 || !strncmp(m->name, names[i], strlen(names[i]) - 1)) {
+				put("%s", i < 5 ? names[i] : "other");
+				break;
+			}
+	if (object || m->offset)
+		put(" offset %lup", m->offset / PAGE);
+}
+
+/* The mappings of this process, a line each. */
+static const char *layout(void)
+{
+	struct reader *r = open_lines("/proc/self/maps");
+	struct mapping m;
+
+	used = view[0] = 0;
+	while (next_mapping(r, &m)) {
+		if (is_own(&m) || is_filler(&m))
+			continue;
+		put_address(m.start);
+		put(" .. ");
+		put_address(m.end);
+		put(" %s ", m.permissions);
+		put_object(&m);
+		put("\n");
+	}
+	return view;
+}
+
+/* Remember how mappings of an object look; opaque: what is in it is not compared; memory: nor is what is present,
+ * where it is not memory. */
+static void __attribute__((unused)) remember(int number, const char *name, unsigned long address, int memory, int opaque)
+{
+	struct reader *r = open_lines("/proc/self/maps");
+	struct mapping m;
+
+	while (next_mapping(r, &m))
+		if (m.start == address)
+			objects[number] = (struct object){ name, m.device, m.inode, memory, opaque };
+}
+
+static void __attribute__((unused)) learn(int number, const char *name, int fd, unsigned long length, int type,
+					  int memory, int opaque)
+{
+	void *address = mmap(NULL, length, PROT_READ, type | MAP_NORESERVE, fd, 0);
+
+	if (address == MAP_FAILED) {
+		if (errno == EAGAIN)	/* secret memory is locked, and nothing may be */
+			return;
+		cannot("mapping %s: %s", name, strerror(errno));
+	}
+	remember(number, name, (unsigned long)address, memory, opaque);
+	munmap(address, length);
+}
+
+static int need(int fd, const char *what)
+{
+	if (fd < 0)
+		cannot("%s: %s", what, strerror(errno));
+	return fd;
+}
+
+/* The same file, for reading only. */
+static int __attribute__((unused)) reopen(int fd)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return need(open(path, O_RDONLY | O_CLOEXEC), path);
+}
+
+static int memory_file(unsigned int flags, unsigned long size)
+{
+	int fd = memfd_create("repro", flags | MFD_CLOEXEC | 0x10 /* MFD_EXEC */);
+
+	if (fd < 0 && errno == EINVAL)
+		fd = memfd_create("repro", flags | MFD_CLOEXEC);
+	if (ftruncate(need(fd, "memfd_create"), size))
+		cannot("ftruncate: %s", strerror(errno));
+	return fd;
+}
+
+static int memfd = -1;
+
+TEST(mremap_maymove_fixed_same_layout_kernel_merged)
+{
+	const char *want;
+
+	memfd = memory_file(0, 64 * PAGE);
+	learn(3, "memfd", memfd, 64 * PAGE, MAP_PRIVATE, 1, 0);
+	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+
+	ASSERT_EQ(W + 4 * PAGE, raw(mmap(at(W + 4 * PAGE), PAGE, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_FIXED, memfd, 4 * PAGE)));
+	want = "W+4 .. W+5 rw-p memfd offset 4p\n";
+	ASSERT_STREQ(want, layout());
+
+	ASSERT_EQ(W + 6 * PAGE, raw(mmap(at(W + 6 * PAGE), 4 * PAGE, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_FIXED | MAP_POPULATE, memfd, 0)));
+	want = "W+4 .. W+5 rw-p memfd offset 4p\n"
+	       "W+6 .. W+10 rw-p memfd offset 0p\n";
+	ASSERT_STREQ(want, layout());
+
+	/* after this, 7.2.6+deb13-cloud-amd64 differs in: layout */
+	ASSERT_EQ(W, raw(mremap(at(W + 6 * PAGE), 4 * PAGE, 4 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+		at(W))));
+	want = "W+0 .. W+4 rw-p memfd offset 0p\n"
+	       "W+4 .. W+5 rw-p memfd offset 4p\n";
+	ASSERT_STREQ(want, layout());
+}
+
+TEST_HARNESS_MAIN
