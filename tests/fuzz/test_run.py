@@ -35,7 +35,9 @@ def run(
     program, out = directory / "a.prog", directory / "out.json"
     program.write_text(PROGRAM)
     status = commands.run(
-        Namespace(files=[program], layouts=False, json=out, format="text", profile=None)
+        Namespace(
+            files=[program], layouts=False, vma_tests=None, json=out, format="text", profile=None
+        )
     )
     return status, json.loads(out.read_text())["reports"]
 
@@ -80,7 +82,9 @@ def test_format(
     monkeypatch.setattr(commands, "profile_for", lambda executor, release: NEW)
     path = tmp_path / "a.prog"
     path.write_text(f"# a comment\n{PROGRAM}# next program\n\n{GUARD}")
-    options = Namespace(files=[path], layouts=False, json=None, format="json", profile=None)
+    options = Namespace(
+        files=[path], layouts=False, vma_tests=None, json=None, format="json", profile=None
+    )
     assert commands.run(options) == 1
     agrees, diverges = json.loads(capsys.readouterr().out)["results"]
     assert (agrees["name"], agrees["verdict"], agrees["line"]) == (f"{path}#1", "agrees", 0)
@@ -102,7 +106,9 @@ def test_format_tells_what_the_kernel_reported(
     monkeypatch.setattr(commands, "profile_for", lambda executor, release: NEW)
     path = tmp_path / "a.prog"
     path.write_text(PROGRAM)
-    options = Namespace(files=[path], layouts=False, json=None, format="json", profile=None)
+    options = Namespace(
+        files=[path], layouts=False, vma_tests=None, json=None, format="json", profile=None
+    )
     assert commands.run(options) == 1
     results = json.loads(capsys.readouterr().out)["results"]
     assert [(each["name"], each["verdict"]) for each in results] == [
