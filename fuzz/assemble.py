@@ -69,7 +69,7 @@ def join(
         producer = Producer(model, environment, Random(settings.seed), statistics, reached)
         places = [*(corpus.shipped() if settings.seeds else ()), settings.corpus_path]
         producer.queue.extend(seeds(places, environment.geometry, tell))
-        known = [] if settings.unmask else load_known(corpus.PACKAGED / "divergences")
+        known = [] if settings.unmask else load_known(corpus.DIVERGENCES)
         worker = Worker(settings, site, executor, producer, statistics, known, tell, branches)
     except BaseException:
         executor.close()

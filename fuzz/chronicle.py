@@ -48,7 +48,7 @@ class Chronicle:
         self._kernel = kernel
         self._profile = profile
         self._clock = clock
-        self._catalog = Catalog(state, load_known(corpus.PACKAGED / "divergences"))
+        self._catalog = Catalog(state, load_known(corpus.DIVERGENCES))
         self._places: dict[str, tuple[Path, str]] = {}
         self._told: dict[Hashable, Mapping[str, int]] = {}
         self._untold: Counter[str] = Counter()

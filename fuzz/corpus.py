@@ -17,6 +17,8 @@ from fuzz.storage import UNFINISHED, write_atomically
 
 #: What comes with the project, next to its packages.
 PACKAGED = Path(__file__).resolve().parent.parent / "corpus"
+#: Kernel bugs, explained (fuzz.triage.load_known).
+DIVERGENCES = PACKAGED / "divergences"
 SUFFIX = ".prog"
 #: Beside a corpus: files of it that are no programs, and programs that it can do without.
 QUARANTINE = "quarantine"

@@ -23,9 +23,8 @@ from zlib import compress, decompress, error
 from abi.calls import Program
 from abi.environment import Environment
 from abi.program import format_program, parse
-from abi.trace import unpack
 from fuzz.blame import Blame
-from fuzz.compare import Divergence, diverging_step, initial_layout
+from fuzz.compare import Divergence
 from fuzz.mail import mail
 from fuzz.pages.finding import page
 from fuzz.pages.text import page as text_page
@@ -167,23 +166,12 @@ def load(path: Path) -> Finding:
         program, original = (
             parse(data[name], environment.geometry) for name in ("program", "original")
         )
-        initial = initial_layout(environment)
         expected, observed = (decompress(b85decode(each)) for each in data["traces"])
-        ours, theirs = unpack(expected, initial), unpack(observed, initial)
-        divergence = diverging_step(ours, theirs, initial)
-        if divergence is None:
+        seen = Replay.of(program, environment, (expected, observed), full=data["full"])
+        if seen.divergence is None:
             raise ValueError("its traces agree")
         return Finding(
-            Replay(
-                "",
-                program,
-                environment,
-                ours,
-                theirs,
-                divergence,
-                full=data["full"],
-                packed=(expected, observed),
-            ),
+            seen,
             kernel["profile"],
             tuple(kernel["changes"]),
             data["seed"],

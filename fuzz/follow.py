@@ -57,7 +57,7 @@ class Follower:
             self._producer = Producer(
                 model, executor.environment, Random(settings.seed), Statistics(), set()
             )
-            known = [] if settings.unmask else load_known(corpus.PACKAGED / "divergences")
+            known = [] if settings.unmask else load_known(corpus.DIVERGENCES)
             self._worker = Worker(
                 own,
                 target.site(user=settings.user, worker=settings.worker),

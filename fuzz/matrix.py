@@ -84,7 +84,7 @@ def _column(
     programs: Sequence[tuple[str, Callable[..., Program]]], kernel: str, say: Say, user: bool
 ) -> Column:
     cells: list[Cell] = []
-    known = load_known(corpus.PACKAGED / "divergences")
+    known = load_known(corpus.DIVERGENCES)
     said: list[str] = []
     release = profile = problem = ""
     try:

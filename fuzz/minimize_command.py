@@ -21,12 +21,13 @@ from fuzz.profiles import profile_for
 from fuzz.reduction import SECONDS as CRASH_SECONDS
 from fuzz.reduction import reduce_crash
 from fuzz.replay import Replay, replay
-from fuzz.restraint import is_filling, restrain_program
+from fuzz.restraint import restrain_program
 from fuzz.site import Site
 from fuzz.status import INTERRUPTED, OK, UnusableError, UsageError
 from fuzz.storage import write_atomically
 from fuzz.targets import Target
 from fuzz.trials import Ran, Trials
+from fuzz.verdict import is_full
 from kernel_bridge import BridgeError
 from model.profile import Profile
 from model.run import Model
@@ -78,7 +79,7 @@ class _Minimizing:
             programs = self._read(environment)
             model = Model(environment, profile)
             executor.printed()
-            full = not any(is_filling(call) for program in programs for call in program)
+            full = all(map(is_full, programs))
             ran = replay([("", program) for program in programs], executor, model, full=full)
             printed = "".join(each.console for each in ran).encode() + executor.printed()
         finally:

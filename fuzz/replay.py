@@ -43,6 +43,16 @@ class Replay:
     full: bool = True
     packed: tuple[bytes, bytes] = (b"", b"")
 
+    @classmethod
+    def of(
+        cls, program: Program, environment: Environment, packed: tuple[bytes, bytes], *, full: bool
+    ) -> "Replay":
+        """That of packed traces, the model's first."""
+        initial = initial_layout(environment)
+        ours, theirs = (unpack(data, initial) for data in packed)
+        divergence = diverging_step(ours, theirs, initial)
+        return cls("", program, environment, ours, theirs, divergence, full=full, packed=packed)
+
     @property
     def is_complete(self) -> bool:
         """Both sides made every step."""

@@ -27,7 +27,7 @@ def report(options: Namespace) -> int:
     output: Path = options.output or state
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output}: not a directory")
-    rows = Catalog(state, load_known(corpus.PACKAGED / "divergences")).rows()
+    rows = Catalog(state, load_known(corpus.DIVERGENCES)).rows()
     points, damaged = history.read(state)
     if output.resolve() != state.resolve():
         output.mkdir(parents=True, exist_ok=True)

@@ -22,12 +22,12 @@ from fuzz.console import Console, reports
 from fuzz.headlines import KERNEL, causes, gravest
 from fuzz.kept_profiles import profile_of
 from fuzz.replay import Replay, replay
-from fuzz.restraint import is_filling, restrain_program
+from fuzz.restraint import restrain_program
 from fuzz.site import Executor
 from fuzz.status import UsageError
 from fuzz.targets import LOCAL, Target
-from fuzz.triage import signature
 from fuzz.trials import LAG, whole_reports
+from fuzz.verdict import is_full
 from kernel_bridge import BridgeError
 from kernels.cache import checksum
 from model.run import Model
@@ -113,7 +113,7 @@ def _watch(executor: Executor, target: Target, text: str, wanted: str | None) ->
     model = Model(environment, profile_of(executor, image_checksum(target.name)))
     console = Console()
     executor.printed()
-    full = not any(is_filling(call) for program in programs for call in program)
+    full = all(map(is_full, programs))
     idling = ("", idle(environment.geometry))
     idled, *results = replay(
         [idling, *(("", program) for program in programs)], executor, model, full=full
@@ -147,7 +147,7 @@ def _judge(results: Sequence[Replay]) -> tuple[tuple[str, ...], str]:
     undecided = ""
     for result in results:
         if result.divergence is not None:
-            found[signature(result.program[result.divergence.index], result.divergence)] = None
+            found[result.text] = None
         elif result.loss_kind == "crash":
             worst = gravest(reports(result.console.encode()))
             found[worst.signature if worst else f"{KERNEL}{result.loss}"] = None
@@ -159,7 +159,7 @@ def _judge(results: Sequence[Replay]) -> tuple[tuple[str, ...], str]:
 def _watch_behaviour(executor: Executor, programs: Sequence[Program]) -> Sighting:
     """What the kernel does, each time."""
     environment = executor.environment
-    full = not any(is_filling(call) for program in programs for call in program)
+    full = all(map(is_full, programs))
     initial = initial_layout(environment)
     first: list[Trace] = []
     for _ in range(REPEATS if full else 1):

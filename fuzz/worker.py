@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from abi.calls import Program
-from abi.trace import unpack
 from fuzz import corpus
 from fuzz.blame import UNSTABLE, Blame, blame
-from fuzz.compare import diverging_step, initial_layout
 from fuzz.crash_finding import CrashFinding
 from fuzz.crashes import CrashWatch
 from fuzz.findings import Finding
@@ -87,7 +85,6 @@ class Worker:
         self._tell = tell
         self._branches = branches
         self._environment = executor.environment
-        self._initial = initial_layout(self._environment)
         self._ledger = Ledger(settings, self._environment, known, tell)
         #: What other executors' kernels printed while they tried programs.
         self._overheard: list[tuple[Ran, bytes]] = []
@@ -330,19 +327,9 @@ class Worker:
         except Unmodelled as error:
             self._unmodelled[error.reason] += 1
             expected = observed.data
-        ours, theirs = (unpack(data, self._initial) for data in (expected, observed.data))
-        divergence = diverging_step(ours, theirs, self._initial)
-        if divergence is not None:
-            seen = Replay(
-                "",
-                prepared.program,
-                self._environment,
-                ours,
-                theirs,
-                divergence,
-                full=prepared.full,
-                packed=(expected, observed.data),
-            )
+        packed = (expected, observed.data)
+        seen = Replay.of(prepared.program, self._environment, packed, full=prepared.full)
+        if seen.divergence is not None:
             self._diverged(prepared, seen)
         loss = observed.loss
         if loss is not None:
@@ -353,7 +340,7 @@ class Worker:
                         Ran(prepared.program, prepared.full), loss.text, loss.console
                     )
                 )
-        elif divergence is None and expected != observed.data:
+        elif seen.divergence is None and expected != observed.data:
             self._ledger.loss(prepared.program, "the trace was cut short, and nothing said why")
 
     def _diverged(self, prepared: Prepared, seen: Replay) -> None:

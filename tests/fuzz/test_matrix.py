@@ -120,7 +120,7 @@ def test_what_is_known_of_a_kernel_is_not_held_against_it(
     entry = {"signatures": signatures, "kernels": ["0.0.*"], "cause": "mm/x.c: f()", "fixed": ""}
     (known / "x.json").write_text(json.dumps(entry))
     (known / "x.prog").write_text("munmap(W+0, 1p)\n")
-    monkeypatch.setattr(matrix.corpus, "PACKAGED", tmp_path)
+    monkeypatch.setattr(matrix.corpus, "DIVERGENCES", known)
     dead, warned = ask(said, "dies", "warns")
     assert verdicts(dead) == ["agrees", "agrees", "known"]
     assert warned.reports == ()
