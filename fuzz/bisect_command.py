@@ -6,7 +6,6 @@ from argparse import Namespace
 from collections.abc import Hashable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from abi.environment import Geometry
 from abi.program import ProgramError, parse_all
@@ -15,11 +14,10 @@ from fuzz.blame import blame
 from fuzz.commit_search import CommitSearch, Question
 from fuzz.findings import Finding, load, rewrite
 from fuzz.kernels_command import Shown
-from fuzz.output import check_output
+from fuzz.output import check_output, write_json
 from fuzz.profiles import profile_of
 from fuzz.sighting import Sighting, look
 from fuzz.status import INCOMPLETE, OK, UsageError
-from fuzz.storage import write_atomically
 from kernels import Kernel, installed
 from kernels.build import build
 from model.run import Model
@@ -99,7 +97,7 @@ def _over_kernels(text: str, options: Namespace, finding: Finding | None) -> int
         rewrite(options.file, replace(finding, blame=whose))
         _say(f"\nwritten to {options.file / 'report.md'}")
     if options.json:
-        _write(options.json, found.to_json())
+        write_json(options.json, found.to_json())
     return OK if found.is_known else INCOMPLETE
 
 
@@ -153,7 +151,7 @@ def _over_commits(text: str, options: Namespace) -> int:
     for line in ("", *found.lines()):
         _say(line)
     if options.json:
-        _write(options.json, found.to_json())
+        write_json(options.json, found.to_json())
     return OK
 
 
@@ -168,10 +166,6 @@ def _read(path: Path) -> str:
     except ProgramError as error:
         raise UsageError(str(error)) from None
     return text
-
-
-def _write(path: Path, data: dict[str, Any]) -> None:
-    write_atomically(path, json.dumps(data, indent=1).encode() + b"\n")
 
 
 def _say(text: str) -> None:

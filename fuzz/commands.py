@@ -1,6 +1,5 @@
 """What each command does, between the command line and the modules that do it."""
 
-import json
 import os
 import random
 import sys
@@ -37,7 +36,7 @@ from fuzz.matrix import lines as matrix_lines
 from fuzz.matrix import to_json as matrix_json
 from fuzz.minimize_command import minimize as minimize
 from fuzz.mistakes import MISTAKES
-from fuzz.output import check_output
+from fuzz.output import check_output, write_json
 from fuzz.probe import examine
 from fuzz.profiles import profile_for
 from fuzz.replay import Replay
@@ -126,7 +125,7 @@ def fuzz(options: Namespace) -> int:
         print(f"  {text}\n    {path}/report.md" if path else f"  {text}")
     if options.json:
         data = _summary_json(outcome, environment, profile, options.target, seed)
-        _write_json(options.json, data)
+        write_json(options.json, data)
     if outcome.failure:
         raise UnusableError(outcome.failure)
     if outcome.new:
@@ -167,7 +166,7 @@ def run(options: Namespace) -> int:
         print(render(told, options.format, title), end="")
     if options.json:
         data = _replay_json(results, environment, model.profile.name)
-        _write_json(options.json, {**data, "reports": [crash.signature for crash in crashes]})
+        write_json(options.json, {**data, "reports": [crash.signature for crash in crashes]})
     if crashes or any(result.divergence is not None or result.crash for result in results):
         return DIVERGES
     return OK if all(result.is_complete for result in results) else INCOMPLETE
@@ -212,7 +211,7 @@ def faults(options: Namespace) -> int:
     total = counts(trials)
     print(f"{total['trials']} trials, {total['agree']} as the model allows")
     if options.json:
-        _write_json(options.json, faults_json(trials, environment))
+        write_json(options.json, faults_json(trials, environment))
     if any(trial.replay.divergence is not None for trial in trials):
         return DIVERGES
     return OK if total["agree"] == total["trials"] else INCOMPLETE
@@ -312,7 +311,7 @@ def probe(options: Namespace) -> int:
             "missing": environment.missing,
             "environment": environment.to_json(),
         }
-        _write_json(options.json, data)
+        write_json(options.json, data)
     return OK
 
 
@@ -324,7 +323,7 @@ def coverage(options: Namespace) -> int:
     measured = measure_coverage(programs, reference.machines())
     print("\n".join(coverage_lines(measured)))
     if options.json:
-        _write_json(options.json, coverage_json(measured))
+        write_json(options.json, coverage_json(measured))
     return DIVERGES if measured.missing() else OK
 
 
@@ -363,7 +362,7 @@ def matrix(options: Namespace) -> int:
     )
     print("\n".join(["", *matrix_lines(columns)]))
     if options.json:
-        _write_json(options.json, matrix_json(columns))
+        write_json(options.json, matrix_json(columns))
     verdicts = {cell.verdict for column in columns for cell in column.cells}
     if verdicts & {"diverges", "crashed"} or any(column.reports for column in columns):
         return DIVERGES
@@ -423,7 +422,7 @@ def selftest(options: Namespace) -> int:
             "profile": profile.name,
             "results": [result.to_json() for result in results],
         }
-        _write_json(options.json, data)
+        write_json(options.json, data)
     return DIVERGES if missed else OK
 
 
@@ -515,10 +514,6 @@ def _replay_json(results: list[Replay], environment: Environment, profile: str) 
     if len(results) == 1:
         data.update(data["programs"][0])
     return data
-
-
-def _write_json(path: Path, data: dict[str, Any]) -> None:
-    write_atomically(path, json.dumps(data, indent=1).encode() + b"\n")
 
 
 def _make_directory(path: Path) -> None:

@@ -1,6 +1,5 @@
 """`vmadiff corpus`: programs that are kept, merged, thinned out, counted and looked after. No kernel is needed."""
 
-import json
 import os
 import sys
 from argparse import Namespace
@@ -27,6 +26,7 @@ from fuzz.corpus import (
 )
 from fuzz.cover import Measured, additional, enough, together
 from fuzz.expectation import Expectation, Statements, load_statements
+from fuzz.output import write_json
 from fuzz.reach import NOTHING, Meter, Reach
 from fuzz.regression import Regression, from_path, from_text
 from fuzz.status import DIVERGES, OK, UnusableError, UsageError
@@ -318,4 +318,4 @@ def _write_json(
             for name, times, classes, of in rows
         },
     }
-    write_atomically(path, json.dumps(data, indent=1).encode() + b"\n")
+    write_json(path, data)

@@ -1,9 +1,12 @@
-"""Places that a user names for results."""
+"""Results, at places that a user names."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from fuzz.status import UsageError
+from fuzz.storage import write_atomically
 
 
 def check_output(path: Path | None) -> None:
@@ -14,3 +17,12 @@ def check_output(path: Path | None) -> None:
     """
     if path is not None and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
         raise UsageError(f"{path}: cannot be written there")
+
+
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Write plain data for other programs.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    write_atomically(path, json.dumps(data, indent=1).encode() + b"\n")
