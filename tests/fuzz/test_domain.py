@@ -11,14 +11,13 @@ from abi.environment import Environment, Geometry
 from abi.program import parse
 from abi.trace import unpack
 from fuzz import domain, reference
-from fuzz.compare import first_divergence
+from fuzz.compare import first_divergence, initial_layout
 from fuzz.domain import EVERYTHING, GROUPS, RULES, Verdict, cell
 from fuzz.kinds import BACKINGS, STATES, UNMAPPABLE, Sample, backing, states
 from fuzz.probe import examine
 from fuzz.refusals import all_limits
 from fuzz.samples import CALL_SAMPLES, CallSample, sample_calls
 from fuzz.triage import explanation, load_known, signature
-from fuzz.worker import initial_layout
 from model.errors import Unmodelled
 from model.observe import is_opaque
 from model.profile import PROFILES
