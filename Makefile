@@ -27,7 +27,7 @@ fuzz: venv
 	@$(BIN)/vmadiff fuzz --time $(TIME) $(ARGS)
 
 test: venv
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal $(ARGS)
 
 slow: venv
 	@$(BIN)/python -m pytest -q -m slow $(ARGS)
@@ -40,7 +40,7 @@ check: venv
 	$(BIN)/python -m fuzz.changes --check
 	$(BIN)/python -m fuzz.samples --check
 	$(BIN)/python -m fuzz.domain --check
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -n auto --dist worksteal $(ARGS)
 
 generate: venv
 	$(BIN)/python -m abi.header
