@@ -35,7 +35,9 @@ AREAS: Final[dict[str, tuple[int, int]]] = {
     "events": (0x140000, 0x8000),
     "child": (0x148000, 0x18000),
     "coverage": (0x160000, 0x4000),
-    "results": (0x164000, SHARED_SIZE - 0x164000),
+    "watched": (0x164000, 0x8000),
+    "reached": (0x16C000, PAGE),
+    "results": (0x16D000, SHARED_SIZE - 0x16D000),
 }
 
 #: The words of the control page, in order. What the parent writes before a start comes first.
@@ -62,6 +64,7 @@ CONTROL: Final = (
     "uffd1",
     "uffd2",
     "kcov",  # 1: it has a descriptor that writes down which blocks of the kernel are reached
+    "watched",  # how many blocks are in the watched area
     "unfailing",  # errno of opening /proc/self/fail-nth, 0 if allocations can be made to fail
     "blind",  # errno of reading memory without access through /proc/self/mem, 0 if that can be done
     "uffd2_forks",  # 1: it reports forks, which needs CAP_SYS_PTRACE
@@ -173,9 +176,10 @@ START_NAMES: Final = (
     "READER",
 )
 
-#: A result: offset and length of its trace in the results area (bytes), RESULT_* status, DIRTY_* reason, and how many
-#: blocks of the kernel it reached that none before it did.
-RESULT: Final = struct.Struct("<IIIII")
+#: A result: offset and length of its trace in the results area (bytes), RESULT_* status, DIRTY_* reason, how many
+#: blocks of the kernel it reached that none before it did, how many of those that are watched, and how many of these
+#: none before it did.
+RESULT: Final = struct.Struct("<IIIIIII")
 RESULT_DONE: Final = 0
 RESULT_TOO_LARGE: Final = 1
 RESULT_IDENTS: Final = 2
@@ -271,6 +275,10 @@ EXIT_SIGNAL: Final = 99
 EXIT_START: Final = 100
 
 MAX_PROGRAMS: Final = AREAS["index"][1] // RESULT.size
+
+#: Blocks that can be watched: the watched area has their addresses in order. The reached area has a bit for each that
+#: the last program reached, and, after as many, one for each that any has.
+MAX_WATCHED: Final = AREAS["watched"][1] // 8
 
 #: Where that is mapped between programs (bytes), and its size (words): the first is how many follow.
 KCOV_BASE: Final = SHARED_BASE + 2 * SHARED_SIZE

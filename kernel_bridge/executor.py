@@ -6,6 +6,7 @@ refused `policy`'s.
 
 import os
 import signal
+import struct
 import time
 import weakref
 from collections.abc import Iterable, Sequence
@@ -38,7 +39,7 @@ _LEARNT: Final = (
     *("soft_as", "soft_data", "soft_memlock", "soft_stack"),
 )
 #: The fields of `wire.RESULT`.
-_Entry = tuple[int, int, int, int, int]
+_Entry = tuple[int, int, int, int, int, int, int]
 #: How often in a row an executor may fail to start.
 _ATTEMPTS: Final = 3
 
@@ -90,13 +91,15 @@ class Observation:
 
     loss: why the trace ends early, None if it does not; dirty: what unmapping everything did not bring back to its
     initial value, "" if nothing was; fresh: how many blocks of the kernel it reached that no program before it did,
-    where the kernel tells.
+    where the kernel tells; near: how many of those that are watched, nearer: that no program before it did.
     """
 
     data: bytes
     loss: Loss | None = None
     dirty: str = ""
     fresh: int = 0
+    near: int = 0
+    nearer: int = 0
 
 
 @dataclass(slots=True)
@@ -156,6 +159,7 @@ class KernelExecutor:
         self._touched = False
         self._base: dict[str, int] = {}
         self._baseline = b""
+        self._watched = b""
         self._held = self._hold()
         self._finalizer = weakref.finalize(self, _release, os.getpid(), self.machine, self._held)
         try:
@@ -228,6 +232,21 @@ class KernelExecutor:
     def printed(self) -> bytes:
         """What the kernel printed since this was last asked; nothing where that is not watched."""
         return self.machine.console()
+
+    def watch(self, blocks: Sequence[int]) -> None:
+        """From now on count which of these blocks of the kernel each program reaches, where the kernel tells:
+        addresses, as KCOV has them, in order and at most `wire.MAX_WATCHED`."""
+        assert self._batch is None, "a batch is under way"
+        assert len(blocks) <= wire.MAX_WATCHED
+        self._watched = struct.pack(f"<{len(blocks)}Q", *blocks)
+        self._memory.write("reached", bytes(wire.AREAS["reached"][1]))
+        self._memory.write("watched", self._watched)
+        self._memory.set("watched", len(blocks))
+
+    def reached(self) -> frozenset[int]:
+        """Which of the watched blocks the last program reached: their places in what `watch` was given."""
+        bits = int.from_bytes(self._memory.read("reached", 0, wire.MAX_WATCHED // 8), "little")
+        return frozenset(place for place in range(len(self._watched) // 8) if bits >> place & 1)
 
     def run(self, programs: Sequence[Program], *, full: bool = False) -> list[Observation]:
         """Run every program from the initial state; an observation each, in order. `full`: observe all there is.
@@ -382,14 +401,20 @@ class KernelExecutor:
         data: bytes,
     ) -> None:
         """Fill in the observations of the programs that were finished."""
-        for (index, _), (offset, length, status, dirty, fresh) in zip(sent, entries, strict=False):
+        for (index, _), entry in zip(sent, entries, strict=False):
+            offset, length, status, dirty, fresh, near, nearer = entry
             loss = None
             if status == wire.RESULT_TOO_LARGE:
                 loss = Loss("too-large", 0, -1, "its trace does not fit in the shared memory")
             elif status == wire.RESULT_IDENTS:
                 loss = Loss("too-large", 0, -1, f"it makes more than {wire.MAX_NEW_IDENTS} objects")
             batch.observations[index] = Observation(
-                data[offset : offset + length], loss, wire.DIRTY_TEXTS[dirty], fresh
+                data[offset : offset + length],
+                loss,
+                wire.DIRTY_TEXTS[dirty],
+                fresh,
+                near,
+                nearer,
             )
             self.recycles += dirty != wire.DIRTY_NO
 
@@ -576,6 +601,7 @@ class KernelExecutor:
             "endless_us": int(config.endless_seconds * 1e6),
             "objects": sum(1 << fd for fd in descriptors),
             "kcov": int(self._objects.kcov is not None),
+            "watched": len(self._watched) // 8,
             "contents": sum({1 << o.ident for o in mapped if o.contents}),
             "resident": sum({1 << o.ident for o in mapped if o.resident}),
             **{f"shm{n}": s.identifier + 1 for n, s in enumerate(self._objects.segments)},
@@ -584,6 +610,7 @@ class KernelExecutor:
         for name, value in words.items():
             memory.set(name, value)
         memory.write("baseline", self._baseline)
+        memory.write("watched", self._watched)
         memory.write("objects", self._objects.table())
         self._oom_kills = self._count_oom_kills()
         if self._objects.kcov is not None:

@@ -33,7 +33,7 @@ SMALL: Final = 2048
 HEADER: Final = struct.Struct("<II")
 _CALL: Final = struct.Struct("<7QII")
 _PIECE: Final = struct.Struct("<II")
-_SIZES: Final = struct.Struct("<3Q")
+_SIZES: Final = struct.Struct("<4Q")
 _START: Final = struct.Struct("<II")
 _WORD: Final = struct.Struct("<Q")
 _SIGNED: Final = struct.Struct("<q")
@@ -99,7 +99,7 @@ class Mirror:
         control = len(self._control)
         self._control[:] = snapshot[at : at + control]
         at += control
-        for area, size in zip(("index", "results", "baseline"), sizes, strict=True):
+        for area, size in zip(("index", "results", "baseline", "reached"), sizes, strict=True):
             self._areas[area] = snapshot[at : at + size]
             at += size
 

@@ -168,15 +168,15 @@ static u64 at_most(u64 value, u64 most)
 }
 
 /*
- * What the shared memory says of the executor: sizes of three parts, the control page, the
- * index, the results and the baseline.
+ * What the shared memory says of the executor: sizes of four parts, the control page, the
+ * index, the results, the baseline and which watched blocks the last program reached.
  */
 static void send_snapshot(u32 kind)
 {
 	const struct abi_result *index = SHARED(INDEX);
 	u64 finished = at_most(CTL(FINISHED), ABI_MAX_PROGRAMS), results = 0;
 	u64 *sizes = (u64 *)body();
-	u8 *to = (u8 *)(sizes + 3);
+	u8 *to = (u8 *)(sizes + 4);
 
 	if (finished)
 		results = (u64)index[finished - 1].offset + index[finished - 1].length;
@@ -185,10 +185,12 @@ static void send_snapshot(u32 kind)
 	sizes[0] = finished * sizeof(*index);
 	sizes[1] = at_most(results, ABI_RESULTS_SIZE);
 	sizes[2] = at_most(CTL(BASE_COUNT) * sizeof(struct abi_record), ABI_BASELINE_SIZE);
+	sizes[3] = CTL(WATCHED) ? ABI_MAX_WATCHED / 8 : 0;
 	to = append(to, SHARED(CONTROL), ABI_CONTROL_SIZE);
 	to = append(to, SHARED(INDEX), sizes[0]);
 	to = append(to, SHARED(RESULTS), sizes[1]);
 	to = append(to, SHARED(BASELINE), sizes[2]);
+	to = append(to, SHARED(REACHED), sizes[3]);
 	send(kind, to - body());
 }
 

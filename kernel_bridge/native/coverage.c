@@ -21,28 +21,54 @@ void coverage_end(void)
 		sys(ioctl, ABI_FD_KCOV, KCOV_DISABLE, 0);
 }
 
-u32 coverage_take(void)
+/* The place of a block among those that are watched, or their number. */
+static u64 place_of(u64 block, const u64 *watched, u64 count)
 {
-	u64 size = ABI_KCOV_WORDS * sizeof(u64), *words, count;
-	u64 *seen = SHARED(COVERAGE);
-	u32 fresh = 0;
+	u64 low = 0, high = count;
+
+	if (!count || block < watched[0] || block > watched[count - 1])
+		return count;
+	while (low < high) {
+		u64 middle = (low + high) / 2;
+
+		if (watched[middle] < block)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return watched[low] == block ? low : count;
+}
+
+void coverage_take(struct abi_result *result)
+{
+	u64 size = ABI_KCOV_WORDS * sizeof(u64), *words, count, watching = CTL(WATCHED);
+	u64 *seen = SHARED(COVERAGE), *watched = SHARED(WATCHED);
+	u64 *here = SHARED(REACHED), *ever = here + ABI_MAX_WATCHED / 64;
 	s64 at;
 
 	if (!CTL(KCOV))
-		return 0;
+		return;
 	at = sys(mmap, ABI_KCOV_BASE, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
 		 ABI_FD_KCOV, 0);
 	if (at != ABI_KCOV_BASE)
-		return 0;
+		return;
+	if (watching)
+		memset(here, 0, ABI_MAX_WATCHED / 8);
 	words = (u64 *)at;
 	count = words[0] < ABI_KCOV_WORDS ? words[0] : ABI_KCOV_WORDS - 1;
 	for (u64 i = 1; i <= count; i++) {
-		u64 bit = (words[i] * SPREAD) % BITS;
+		u64 bit = (words[i] * SPREAD) % BITS, place;
 
-		fresh += !(seen[bit / 64] >> bit % 64 & 1);
+		result->fresh += !(seen[bit / 64] >> bit % 64 & 1);
 		seen[bit / 64] |= 1ULL << bit % 64;
+		place = place_of(words[i], watched, watching);
+		if (place == watching || here[place / 64] >> place % 64 & 1)
+			continue;
+		here[place / 64] |= 1ULL << place % 64;
+		result->near++;
+		result->nearer += !(ever[place / 64] >> place % 64 & 1);
+		ever[place / 64] |= 1ULL << place % 64;
 	}
 	words[0] = 0;
 	sys(munmap, ABI_KCOV_BASE, size);
-	return fresh;
 }

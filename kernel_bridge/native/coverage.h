@@ -9,9 +9,9 @@ void coverage_begin(void);
 void coverage_end(void);
 
 /*
- * How many of those written down since this was last asked nobody had reached before. Maps memory for a while, so that
- * nothing of a program may be left.
+ * Say in a result how many of those written down since this was last asked nobody had reached before, and how many are
+ * watched. Maps memory for a while, so that nothing of a program may be left.
  */
-u32 coverage_take(void);
+void coverage_take(struct abi_result *result);
 
 #endif

@@ -751,7 +751,7 @@ static void run_batch(void)
 		CTL(PARTIAL) = 0;
 		CTL(FULL) = !!(flags & ABI_FLAG_FULL);
 		w = run_program(w + 1, calls_here, RESULTS + out, end, &result);
-		result.fresh = coverage_take();
+		coverage_take(&result);
 		if (result.status == ABI_RESULT_TOO_LARGE && out) {
 			CTL(STOPPED) = 1;
 			if (result.dirty)
