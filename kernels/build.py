@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from shutil import which
 from typing import Final
@@ -72,10 +72,15 @@ def build(
     name: str | None,
     say: Say,
     progress: Progress,
+    *,
+    out: str = "",
+    covered: Iterable[str] = (),
 ) -> Kernel:
     """Build a kernel of a source tree, or of one of Debian's source packages, into the cache.
 
-    `name` is made up of version, architecture and features if it is not given.
+    `name` is made up of version, architecture and features if it is not given. out: the name of the directory that the
+    build goes on from, where several kernels are built of one tree in turn; by default the kernel's. covered: sources,
+    by path, that are to be covered beside those that always are.
 
     Raises:
         UnknownKernelError: there is no such source, or the name cannot be used.
@@ -98,25 +103,27 @@ def build(
     name = name or "-".join([base, arch, *features])
     cache.check_name(name)
     _check_free(name, f"{_BUILT}{origin}")
-    out = cache.directory(cache.BUILDS) / name
-    out.mkdir(exist_ok=True)
-    with cache.locked(out, lambda: say(f"another process builds {name}: waiting for it")):
-        make = _Make(tree, out, arch, features)
+    place = cache.directory(cache.BUILDS) / (out or name)
+    place.mkdir(exist_ok=True)
+    with cache.locked(place, lambda: say(f"another process builds {name}: waiting for it")):
+        make = _Make(tree, place, arch, features, covered)
         dropped = _configure(make, [_fragment(part) for part in ("common", arch, *features)])
         if dropped:
             say(f"{base} does not have {', '.join(dropped)}")
         make.run(_IMAGE[arch], progress)
-        release = (out / "include/config/kernel.release").read_text().strip()
+        release = (place / "include/config/kernel.release").read_text().strip()
         with cache.adding(name, arch, release, f"{_BUILT}{origin}", features) as made:
-            shutil.copy(out / _IMAGE[arch], made / cache.IMAGE)
-            shutil.copyfile(out / ".config", made / cache.CONFIG)
+            shutil.copy(place / _IMAGE[arch], made / cache.IMAGE)
+            shutil.copyfile(place / ".config", made / cache.CONFIG)
     return cache.find(name)
 
 
 class _Make:
     """make(1) in `out`, of the sources in `tree`."""
 
-    def __init__(self, tree: Path, out: Path, arch: str, features: Sequence[str]) -> None:
+    def __init__(
+        self, tree: Path, out: Path, arch: str, features: Sequence[str], covered: Iterable[str]
+    ) -> None:
         self.out = out
         self._name = out.name
         compiler = "ccache gcc" if which("ccache") else "gcc"
@@ -124,7 +131,7 @@ class _Make:
             "make", "-C", str(tree), f"O={out}", f"ARCH={_ARCH[arch]}", f"CC={compiler}",
             f"HOSTCC={compiler}", f"-j{len(os.sched_getaffinity(0))}",
         ]  # fmt: skip
-        for each in _COVERED:
+        for each in sorted({*_COVERED, *(Path(path).stem for path in covered)}):
             # Lines, which cost little: for what is covered, and for stacks that a report shows.
             self._command.append(f"CFLAGS_{each}.o=-g1")
             if "kcov" in features:

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
@@ -59,9 +59,9 @@ def find(tree: Path, revision: str) -> Commit:
     if not tree.is_dir():
         raise UnknownKernelError(f"{tree}: no such directory")
     try:
-        return _describe(tree, f"{revision}^{{commit}}")
+        return describe(tree, f"{revision}^{{commit}}")
     except KernelError:
-        if (ran := _run(tree, "rev-parse", "--git-dir")).returncode:
+        if (ran := git(tree, "rev-parse", "--git-dir")).returncode:
             raise UnknownKernelError(_complaint(tree, ran)) from None
         raise UnknownKernelError(f"{tree}: no commit {revision}") from None
 
@@ -81,7 +81,7 @@ class Commits:
 
     def is_ancestor(self, old: Commit, new: Commit) -> bool:
         """Whether `new` contains `old`."""
-        ran = _run(self._origin, "merge-base", "--is-ancestor", old.id, new.id)
+        ran = git(self._origin, "merge-base", "--is-ancestor", old.id, new.id)
         return ran.returncode == 0
 
     def check_out(self, commit: Commit) -> None:
@@ -97,7 +97,7 @@ class Commits:
             UnknownKernelError: the two cannot be searched between; the message is git's.
         """
         self._clone()
-        _run(self.tree, "bisect", "reset")
+        git(self.tree, "bisect", "reset")
         words = ("--no-checkout", f"--term-old={OLD}", f"--term-new={NEW}")
         try:
             self._say = _git(self.tree, "bisect", "start", *words, new.id, old.id)
@@ -132,7 +132,7 @@ class Commits:
 
     def _told(self, word: str, commit: str) -> str:
         # It fails where only skipped commits are left, which its log says.
-        ran = _run(self.tree, "bisect", word, commit)
+        ran = git(self.tree, "bisect", word, commit)
         if ran.returncode and _ONLY_SKIPPED not in self._log():
             raise KernelError(_complaint(self._origin, ran))
         return ran.stdout
@@ -144,8 +144,8 @@ class Commits:
         log = self._log()
         found = _FOUND.findall(log) or (_POSSIBLE.findall(log) if _ONLY_SKIPPED in log else [])
         if found:
-            return Found(tuple(_describe(self.tree, each) for each in found))
-        return _describe(self.tree, "BISECT_HEAD")
+            return Found(tuple(describe(self.tree, each) for each in found))
+        return describe(self.tree, "BISECT_HEAD")
 
     def _clone(self) -> None:
         if self.tree.is_dir():
@@ -159,23 +159,38 @@ class Commits:
         scratch.rename(self.tree)
 
 
-def _describe(tree: Path, name: str) -> Commit:
+def describe(tree: Path, name: str) -> Commit:
+    """A commit of a tree.
+
+    Raises:
+        KernelError: there is none of that name.
+    """
     said = _git(tree, "show", "--no-patch", "--format=%H %s", "--end-of-options", name, "--")
     identity, _, subject = said.strip().partition(" ")
     return Commit(identity, subject)
 
 
-def _run(tree: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def git(
+    tree: Path, *words: str, more: Mapping[str, str] | None = None, check: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """git(1) in a tree, with `more` in its environment.
+
+    Raises:
+        KernelError: it fails, and `check` is set.
+    """
     # What a surrounding git left must not take part.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
-    return subprocess.run(
+    ran = subprocess.run(
         ["git", "-C", str(tree), *words],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         errors="replace",
-        env={**environment, "LC_ALL": "C"},
+        env={**environment, "LC_ALL": "C", **(more or {})},
     )
+    if check and ran.returncode:
+        raise KernelError(_complaint(tree, ran))
+    return ran
 
 
 def _git(tree: Path, *words: str) -> str:
@@ -184,10 +199,7 @@ def _git(tree: Path, *words: str) -> str:
     Raises:
         KernelError: it fails.
     """
-    ran = _run(tree, *words)
-    if ran.returncode:
-        raise KernelError(_complaint(tree, ran))
-    return ran.stdout
+    return git(tree, *words, check=True).stdout
 
 
 def _complaint(tree: Path, ran: subprocess.CompletedProcess[str]) -> str:
