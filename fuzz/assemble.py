@@ -43,7 +43,9 @@ def assemble(
         branches,
     )
     worker.listen()
-    worker.followers += [Follower(name, settings, tell) for name in settings.also]
+    worker.followers += [
+        Follower(name, settings, worker.environment, tell) for name in settings.also
+    ]
     if target.unwatched:
         tell("note", text=target.unwatched)
     own = worker.inflight_path

@@ -73,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_corpus,
         _add_report,
         _add_bisect,
+        _add_patch,
         _add_kernels,
     ):
         add(commands)
@@ -535,6 +536,89 @@ def _add_bisect(commands: Commands) -> None:
     parser.add_argument("--json", type=Path, metavar="OUT", help="write all answers to OUT")
 
 
+def _add_patch(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "patch",
+        "what a patch series changes that user space can see",
+        "Build the kernel of a tree without and with a series, run the same programs on both, aimed at what the\n"
+        "series touches, and hold both to the model of the base. What differs is made smaller and judged; which\n"
+        "changed lines were executed is stated. The tree is only read, builds are kept for the next version of the\n"
+        "series, and what was stopped goes on when it is given again.\n"
+        "Results: STATE/patch-*/report.html and result.json.",
+        target=False,
+    )
+    parser.add_argument(
+        "--tree",
+        metavar="DIR",
+        help="the kernel's source: a git tree, another directory, or one of Debian's packages (linux-source-7.3)",
+    )
+    parser.add_argument("--base", metavar="REV", help="what the series applies to (default: HEAD)")
+    parser.add_argument(
+        "--series",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="the patches in order, as mails or plain diffs",
+    )
+    parser.add_argument("--range", metavar="A..B", help="the commits of the tree after A up to B")
+    parser.add_argument(
+        "--base-image",
+        metavar="KERNEL",
+        help="without a tree: the kernel without the series, as for --target elsewhere",
+    )
+    parser.add_argument("--patched-image", metavar="KERNEL", help="and the kernel with it")
+    parser.add_argument(
+        "--target",
+        dest="arch",
+        choices=("x86", "uml"),
+        default="x86",
+        help="what is built: x86 for QEMU (default), or User-Mode-Linux",
+    )
+    parser.add_argument(
+        "--time",
+        type=_seconds,
+        default=600.0,
+        metavar="SECONDS",
+        help="of fuzzing in all, builds apart (default: 600)",
+    )
+    parser.add_argument(
+        "--kasan",
+        type=_share,
+        default=0.2,
+        metavar="SHARE",
+        help="of that time, how much on the patched kernel built with KASAN, from 0 to 1 (default: 0.2)",
+    )
+    parser.add_argument(
+        "--first", action="store_true", help="stop at the first divergence of the patched kernel"
+    )
+    parser.add_argument(
+        "--seed", type=_seed, metavar="N", help="the same programs each time (default: a new one)"
+    )
+    parser.add_argument(
+        "--workers", type=_positive, default=1, metavar="N", help="processes (default: 1)"
+    )
+    parser.add_argument(
+        "--unguided",
+        action="store_true",
+        help="without coverage guidance, even if Atheris is there",
+    )
+    parser.add_argument(
+        "--unseeded",
+        action="store_true",
+        help="begin with no programs, not with the shipped corpus",
+    )
+    parser.add_argument("--restart", action="store_true", help="forget what was found out before")
+    parser.add_argument(
+        "--state",
+        type=Path,
+        default=Path(".vmadiff"),
+        metavar="DIR",
+        help="where findings are kept (default: .vmadiff)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result to FILE")
+
+
 def _add_kernels(commands: Commands) -> None:
     outer = commands.add_parser(
         "kernels",
@@ -595,6 +679,13 @@ def _seconds(text: str) -> float:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
     if not 0 <= number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text}: must be 0 or more")
+    return number
+
+
+def _share(text: str) -> float:
+    number = _seconds(text)
+    if number > 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be from 0 to 1")
     return number
 
 

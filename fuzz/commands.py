@@ -37,6 +37,7 @@ from fuzz.matrix import to_json as matrix_json
 from fuzz.minimize_command import minimize as minimize
 from fuzz.mistakes import MISTAKES
 from fuzz.output import check_output, write_json
+from fuzz.patch.command import patch as patch
 from fuzz.probe import examine
 from fuzz.profiles import profile_for
 from fuzz.replay import Replay

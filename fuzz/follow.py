@@ -9,11 +9,12 @@ from dataclasses import replace
 from random import Random
 from typing import Any, Final
 
-from abi.calls import Program
+from abi.environment import Environment
 from fuzz import corpus
 from fuzz.ledger import Tell
 from fuzz.probe import examine
-from fuzz.produce import Producer
+from fuzz.produce import Prepared, Producer
+from fuzz.profiles import profile_of
 from fuzz.settings import Settings
 from fuzz.statistics import Statistics
 from fuzz.targets import Target
@@ -33,7 +34,8 @@ class Follower:
         BridgeError: it does not start.
     """
 
-    def __init__(self, name: str, settings: Settings, tell: Tell) -> None:
+    def __init__(self, name: str, settings: Settings, environment: Environment, tell: Tell) -> None:
+        """environment: that of the worker, whose predictions serve if all is the same here."""
         self.name = name
         self._tell_all = tell
         self.is_lost = False
@@ -41,7 +43,10 @@ class Follower:
 
         executor = target.start(user=settings.user, worker=settings.worker)
         try:
-            profile = examine(executor).profile
+            if settings.like:
+                profile = profile_of(settings.profile, settings.changes)
+            else:
+                profile = examine(executor).profile
             state = settings.state_path / "targets" / name.replace("/", "-").replace(":", "-")
             state.mkdir(parents=True, exist_ok=True)
             own = replace(
@@ -51,9 +56,12 @@ class Follower:
                 changes=tuple(sorted(change.name for change in profile.changes)),
                 runs=None,
                 shared=False,
+                watched=(),
+                until_found=False,
                 batch=target.batch or settings.batch,
             )
             model = Model(executor.environment, profile)
+            self._shares_predictions = settings.like and executor.environment == environment
             self._producer = Producer(
                 model, executor.environment, Random(settings.seed), Statistics(), set()
             )
@@ -72,9 +80,15 @@ class Follower:
             target.close()
             raise
 
-    def take(self, program: Program, full: bool) -> None:
+    def take(self, prepared: Prepared) -> None:
         """Compare a program here, too."""
-        self._guard(lambda: self._worker.accept(self._producer.predict(program, full=full)))
+        if self._shares_predictions:
+            if prepared.crash:
+                return
+            own = replace(prepared, branches=frozenset(), unmodelled="")
+        else:
+            own = self._producer.predict(prepared.program, full=prepared.full)
+        self._guard(lambda: self._worker.accept(own))
 
     def stop(self) -> None:
         """No more than what was begun is to be done."""

@@ -35,6 +35,9 @@ _RECENT: Final = 2048
 #: Programs that reached new blocks of the kernel: how many are kept, and the share of edits that begin with one.
 _KEPT: Final = 256
 KEPT: Final = 0.15
+#: Programs that reached blocks that are watched: how many are kept, and the share of edits that begin with one.
+_NEAR: Final = 128
+NEAR: Final = 0.6
 _NO_BRANCHES: Final[frozenset[int]] = frozenset()
 
 #: Changes bytes without knowing what they mean: what the engine does by itself.
@@ -108,6 +111,8 @@ class Producer:
         self._recent: dict[bytes, Program] = {}
         self.queue: deque[Program] = deque(seeds)
         self._kept: deque[Program] = deque(maxlen=_KEPT)
+        self._near: deque[Program] = deque(maxlen=_NEAR)
+        self._nearer: deque[Program] = deque(maxlen=_NEAR)
         #: How often a program was made for the engine: 0 would mean that it never asked.
         self.made = 0
 
@@ -135,6 +140,10 @@ class Producer:
         """It reached what none before it did, though not in the model: worth editing."""
         self._kept.append(program)
 
+    def approach(self, program: Program, *, first: bool) -> None:
+        """It reached blocks that are watched, or is the `first` to reach one of them: worth editing the more."""
+        (self._nearer if first else self._near).append(program)
+
     def settle(self, prepared: Prepared, observed: bytes) -> bytes:
         """The prediction, after the kernel told which allocations it has had fail.
 
@@ -158,8 +167,7 @@ class Producer:
         if draw < FRESH + RAW and scramble is not None:
             self.made += 1
             return scramble(base, room)
-        kept = self._kept and self._rng.random() < KEPT
-        program = self._rng.choice(self._kept) if kept else self._read(base)
+        program = self._worthy() or self._read(base)
         return self._keep(lambda run: self._edited(program, run), room)
 
     def cross(self, first: bytes, second: bytes, room: int, scramble: Scramble | None) -> bytes:
@@ -168,6 +176,15 @@ class Producer:
             return self.edit(first, room, scramble)
         one, other = self._read(first), self._read(second)
         return self._keep(lambda run: self._crossed(one, other, run), room)
+
+    def _worthy(self) -> Program | None:
+        """A program that the kernel's blocks speak for, now and then."""
+        pools = [pool for pool in (self._near, self._nearer) if pool]
+        if pools and self._rng.random() < NEAR:
+            return self._rng.choice(self._rng.choice(pools))
+        if self._kept and self._rng.random() < KEPT:
+            return self._rng.choice(self._kept)
+        return None
 
     def _read(self, data: bytes) -> Program:
         return self._recent.get(data) or decode(data, self._geometry)

@@ -32,7 +32,7 @@ _SEED_STEP: Final = 0x9E3779B1
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a session is asked to do. Directories exist; release: that of the kernel, for people; seconds None means no
-    limit, as does runs None."""
+    limit, as does runs None; watched, like, until_found: as in `fuzz.settings.Settings`."""
 
     state: Path
     corpus: Path
@@ -49,13 +49,17 @@ class Options:
     target: str = "local"
     also: tuple[str, ...] = ()
     release: str = ""
+    watched: tuple[int, ...] = ()
+    like: bool = False
+    until_found: bool = False
 
 
 @dataclass(slots=True)
 class Outcome:
     """How a session ended. new, known: signature -> directory or cause; failure: one line where it
     had to give up; made: programs that the producer made, where the engine asked for them; also: what further
-    kernels ran, by their names; left: kernels that were lost for good, and why."""
+    kernels ran, by their names; reached: watched blocks by place, and the first program that reached each; left:
+    kernels that were lost for good, and why."""
 
     figures: Figures
     new: dict[str, str] = field(default_factory=dict)
@@ -65,6 +69,7 @@ class Outcome:
     interrupted: bool = False
     failure: str = ""
     also: dict[str, dict[str, int]] = field(default_factory=dict)
+    reached: dict[int, str] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
 
 
@@ -150,6 +155,9 @@ class Session:
                     user=o.user,
                     target=o.target,
                     also=o.also,
+                    watched=o.watched,
+                    like=o.like,
+                    until_found=o.until_found,
                     shared=o.workers > 1,
                     replay=tuple(str(p) for p in inherited) if worker == 0 else (),
                 )
@@ -177,6 +185,9 @@ class Session:
             case "follower":
                 self._followers[worker, message["name"]] = message
                 self._chronicle.hear((worker, message["name"]), message["occurrences"])
+            case "reached":
+                for place in message["places"]:
+                    self._outcome.reached.setdefault(place, message["program"])
             case "left":
                 self._outcome.left.setdefault(message["name"], message["text"])
                 self._note(f"{message['name']} is left behind: {message['text']}")

@@ -18,7 +18,8 @@ class Settings:
     the corpus; replay: files that dead workers left;
     mistake: the planted mistake to fuzz with; until_found: stop at the first confirmed divergence;
     user: programs run as an ordinary user even if this is root; target: the kernel's name; also: those of
-    further ones that run the same programs.
+    further ones that run the same programs; watched: blocks of the kernel that programs are to reach; like: the further
+    ones are held to what this one is held to.
     """
 
     worker: int
@@ -43,6 +44,8 @@ class Settings:
     user: bool = False
     target: str = "local"
     also: tuple[str, ...] = ()
+    watched: tuple[int, ...] = ()
+    like: bool = False
 
     def encode(self) -> str:
         """As the worker's argument."""
@@ -52,7 +55,7 @@ class Settings:
     def decode(cls, text: str) -> "Settings":
         """The inverse of `encode`."""
         data = json.loads(text)
-        for name in ("also", "changes", "cpus", "replay"):
+        for name in ("also", "changes", "cpus", "replay", "watched"):
             data[name] = tuple(data[name])
         return cls(**data)
 

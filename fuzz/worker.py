@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from abi.calls import Program
+from abi.environment import Environment
+from abi.program import format_program
 from fuzz import corpus
 from fuzz.blame import UNSTABLE, Blame, blame
 from fuzz.crash_finding import CrashFinding
@@ -56,7 +58,7 @@ class Follows(Protocol):
 
     @property
     def is_lost(self) -> bool: ...
-    def take(self, program: Program, full: bool) -> None: ...
+    def take(self, prepared: Prepared) -> None: ...
     def stop(self) -> None: ...
     def finish(self) -> None: ...
     def close(self) -> None: ...
@@ -85,6 +87,8 @@ class Worker:
         self._tell = tell
         self._branches = branches
         self._environment = executor.environment
+        if settings.watched:
+            executor.watch(settings.watched)
         self._ledger = Ledger(settings, self._environment, known, tell)
         #: What other executors' kernels printed while they tried programs.
         self._overheard: list[tuple[Ran, bytes]] = []
@@ -146,7 +150,7 @@ class Worker:
         if len(self._batch) >= self._settings.batch or self._is_last():
             self._guard(self._turn)
         for follower in self.followers:
-            follower.take(prepared.program, prepared.full)
+            follower.take(prepared)
         if self._lost and all(follower.is_lost for follower in self.followers):
             raise BridgeError("every kernel was lost for good")
         return new
@@ -178,6 +182,11 @@ class Worker:
             self._inflight.clear()
         self.report()
         self._tell("done")
+
+    @property
+    def environment(self) -> Environment:
+        """Where programs run."""
+        return self._environment
 
     @property
     def inflight_path(self) -> Path:
@@ -311,14 +320,26 @@ class Worker:
                 self._blocks += observed.fresh
                 self._producer.keep(prepared.program)
                 self._save(prepared.program)
+            if observed.near:
+                self._producer.approach(prepared.program, first=bool(observed.nearer))
             if observed.data != prepared.expected or observed.loss is not None:
                 self._examine(prepared, observed)
             self._crashes.follow(Ran(prepared.program, prepared.full))
         count = len(self._submitted)
+        nearer = [p for p, o in zip(self._submitted, observations, strict=True) if o.nearer]
         self._submitted = []
         self._crashed(self._crashes.look(count, lost))
+        self._tell_reached(nearer)
         while self._overheard:
             self._crashed(self._crashes.overheard(*self._overheard.pop(0)))
+
+    def _tell_reached(self, nearer: Sequence[Prepared]) -> None:
+        """Which watched blocks these programs reach, each run alone."""
+        for prepared in nearer:
+            (observed,) = self._executor.run([prepared.program])
+            if observed.loss is None:
+                text = format_program(prepared.program, self._environment.geometry)
+                self._tell("reached", places=sorted(self._executor.reached()), program=text)
 
     def _examine(self, prepared: Prepared, observed: Observed) -> None:
         """What did not go as predicted: a divergence, or an executor that did not live to say."""

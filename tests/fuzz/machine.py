@@ -58,6 +58,8 @@ class Seen:
     data: bytes
     loss: FakeLoss | None = None
     fresh: int = 0
+    near: int = 0
+    nearer: int = 0
 
 
 @dataclass
@@ -76,6 +78,16 @@ class FakeExecutor:
     full: frozenset[int] = frozenset()
     is_closed: bool = False
     console: bytes = b""
+    watched: tuple[int, ...] = ()
+    #: Which watched blocks a program reaches, by place; and those that any has.
+    touches: Callable[[Program], frozenset[int]] = lambda program: frozenset()
+    touched: frozenset[int] = frozenset()
+
+    def watch(self, blocks: Sequence[int]) -> None:
+        self.watched = tuple(blocks)
+
+    def reached(self) -> frozenset[int]:
+        return self.touches(self.batches[-1][-1])
 
     def run(self, programs: Sequence[Program], *, full: bool = False) -> list[Seen]:
         self.submit(programs, range(len(programs)) if full else ())
@@ -92,7 +104,10 @@ class FakeExecutor:
         for index, program in enumerate(self.batches[-1]):
             predicted, *_ = predict(model, program, full=index in self.full)
             data = self.spoil(program, predicted)
-            seen.append(Seen(data, self.lose(program), self.reach(program)))
+            near = self.touches(program) if self.watched else frozenset()
+            nearer = near - self.touched
+            self.touched |= near
+            seen.append(Seen(data, self.lose(program), self.reach(program), len(near), len(nearer)))
             self.console += self.says(program)
         return seen
 

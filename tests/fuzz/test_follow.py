@@ -1,19 +1,24 @@
 """Further kernels beside the one that leads: the same programs, findings of their own, and no waiting for the dead."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from abi.calls import Program
 from abi.program import parse
 from fuzz import follow
 from fuzz.follow import Follower
+from fuzz.produce import Prepared
+from fuzz.replay import predict
 from fuzz.settings import Settings
 from fuzz.site import Site
 from kernel_bridge import BridgeError
 from model.profile import Profile
-from tests.fuzz.machine import NEW, OLD, FakeExecutor, Told, set_up
+from model.run import Model
+from tests.fuzz.machine import ENVIRONMENT, NEW, OLD, FakeExecutor, Told, set_up
 from tests.fuzz.test_cli import run
 from tests.fuzz.test_worker import APART, MAP, MOVE, UNMAP, warn
 
@@ -61,13 +66,18 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     return Told()
 
 
+def prepared(program: Program) -> Prepared:
+    """As the leading kernel's producer has it."""
+    return Prepared(b"", program, b"", frozenset())
+
+
 def test_what_differs_there_is_found_there(
     told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FakeTarget, "profile", OLD)
-    follower = Follower("7.2.6", settings(tmp_path), told)
+    follower = Follower("7.2.6", settings(tmp_path), ENVIRONMENT, told)
     for program in [(MAP,), (MAP, APART, MOVE), (MAP,)]:
-        follower.take(program, False)
+        follower.take(prepared(program))
     follower.finish()
     follower.close()
     (finding,) = told.of("finding")
@@ -81,14 +91,14 @@ def test_what_differs_there_is_found_there(
 
 
 def test_a_dead_kernel_is_left_behind(told: Told, tmp_path: Path) -> None:
-    follower = Follower("7.2.6", settings(tmp_path), told)
+    follower = Follower("7.2.6", settings(tmp_path), ENVIRONMENT, told)
 
     def die(*_: Any) -> None:
         raise BridgeError("the guest does not boot")
 
     follower._worker.accept = die  # type: ignore[method-assign]
     for _ in range(3):
-        follower.take((MAP,), False)
+        follower.take(prepared((MAP,)))
     follower.finish()
     assert told.of("left") == [{"kind": "left", "name": "7.2.6", "text": "the guest does not boot"}]
     assert follower.is_lost
@@ -98,7 +108,7 @@ def test_what_a_kernel_reports_is_its_own(told: Told, tmp_path: Path) -> None:
     """The one that leads runs the same and says nothing."""
     (tmp_path / "lead").mkdir()
     lead = set_up(tmp_path / "lead", FakeExecutor(NEW), batch=2)
-    lead.worker.followers.append(Follower("7.2.6", settings(tmp_path), told))
+    lead.worker.followers.append(Follower("7.2.6", settings(tmp_path), ENVIRONMENT, told))
     lead.feed((MAP,), (MAP, UNMAP), (MAP,))
     lead.worker.close()
     assert lead.told.of("finding") == []
@@ -112,7 +122,7 @@ def test_what_a_kernel_reports_is_its_own(told: Told, tmp_path: Path) -> None:
 
 def test_a_stop_reaches_the_others(told: Told, tmp_path: Path) -> None:
     lead = set_up(tmp_path, FakeExecutor(NEW))
-    follower = Follower("7.2.6", settings(tmp_path), told)
+    follower = Follower("7.2.6", settings(tmp_path), ENVIRONMENT, told)
     lead.worker.followers.append(follower)
     lead.worker.stop()
     assert follower._worker.is_over()
@@ -126,3 +136,29 @@ def test_both_run_the_same_number_of_programs(tmp_path: Path) -> None:
     data = json.loads(out.read_text())
     assert data["also"]["local"]["calls"] == data["calls"]
     assert "also local: " in text
+
+
+def test_predictions_serve_both_where_all_is_the_same(told: Told, tmp_path: Path) -> None:
+    """The kernel of a patch is held to what the base is held to."""
+    like = replace(settings(tmp_path), like=True, profile=NEW.name)
+    follower = Follower("7.2.6", like, ENVIRONMENT, told)
+    model = Model(ENVIRONMENT, NEW)
+    expected, *_ = predict(model, (MAP,), full=False)
+
+    def refuse(*_: Any, **__: Any) -> Prepared:
+        raise AssertionError("it was predicted before")
+
+    follower._producer.predict = refuse  # type: ignore[method-assign]
+    for crash in ("", "Traceback", ""):
+        follower.take(Prepared(b"", (MAP,), expected, frozenset(), crash=crash))
+    follower.finish()
+    assert told.of("finding") == []
+    assert told.of("follower")[-1]["sequences"] == 2, "what the model failed on is told once"
+
+
+def test_another_machine_has_its_own_predictions(told: Told, tmp_path: Path) -> None:
+    like = replace(settings(tmp_path), like=True, profile=NEW.name)
+    follower = Follower("7.2.6", like, replace(ENVIRONMENT, overcommit=2), told)
+    follower.take(prepared((MAP,)))
+    follower.finish()
+    assert told.of("finding") == []

@@ -24,7 +24,7 @@ from abi.trace import STEP
 from fuzz import symbols, trials
 from fuzz.findings import load
 from fuzz.inflight import leftovers, read
-from fuzz.produce import Producer
+from fuzz.produce import Prepared, Producer
 from fuzz.triage import Known
 from kernel_bridge import BridgeError
 from model.errors import Unmodelled
@@ -166,6 +166,18 @@ def test_memory_that_a_kernel_frees_late_is_no_change(tmp_path: Path) -> None:
     bench = set_up(tmp_path, FakeExecutor(OLD), start=lambda: FakeExecutor(OLD, environment=later))
     bench.feed((MAP, APART, MOVE))
     assert len(bench.told.of("finding")) == 1
+
+
+def test_watched_blocks_are_told_with_the_first_program_that_reaches_each(tmp_path: Path) -> None:
+    executor = FakeExecutor(touches=lambda program: frozenset({0, 1} if UNMAP in program else {0}))
+    bench = set_up(tmp_path, executor, watched=(0x1000, 0x2000, 0x3000))
+    bench.feed((MAP,), (MAP, UNMAP), (MAP,), (MAP, UNMAP))
+    assert executor.watched == (0x1000, 0x2000, 0x3000)
+    first, second = bench.told.of("reached")
+    assert (first["places"], second["places"]) == ([0], [0, 1])
+    assert parse(second["program"], ENVIRONMENT.geometry) == (MAP, UNMAP)
+    begun_with = {bench.producer._worthy() for _ in range(200)}
+    assert begun_with == {None, (MAP,), (MAP, UNMAP)}, "they are edited the more"
 
 
 def test_programs_that_reach_new_blocks_of_the_kernel_are_kept(tmp_path: Path) -> None:
@@ -594,8 +606,8 @@ def test_a_lost_kernel_does_not_hold_up_the_others(tmp_path: Path) -> None:
         is_lost: bool = False
         taken: list[Program] = field(default_factory=list)
 
-        def take(self, program: Program, full: bool) -> None:
-            self.taken.append(program)
+        def take(self, prepared: Prepared) -> None:
+            self.taken.append(prepared.program)
 
         def stop(self) -> None: ...
         def finish(self) -> None: ...

@@ -1,0 +1,137 @@
+"""The two kernels of a comparison: built of a tree and a series, and kept for its next version, or given as images."""
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from fuzz.patch.changed import Changed, changed
+from fuzz.storage import write_atomically
+from kernels import KernelError
+from kernels.archive import Say
+from kernels.blocks import Block, blocks
+from kernels.build import Progress, build
+from kernels.cache import checksum, find
+from kernels.commits import Commit
+from kernels.workshop import Workshop
+
+#: What kernels are built with for the search, and for looking at memory errors.
+SEARCH: Final = ("kcov", "fault-injection", "debug-vm")
+KASAN: Final = ("kasan", "debug-vm")
+_BUILT: Final = "built.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """base, patched: kernels, by the names that targets have; what: the tree and the series, in a line; changed: by the
+    series, nothing where images were given; blocks: of the patched kernel, of changed files; key: the same for the same
+    kernels."""
+
+    base: str
+    patched: str
+    what: str
+    key: str
+    changed: Changed | None = None
+    blocks: tuple[Block, ...] = ()
+
+    @property
+    def watched(self) -> list[Block]:
+        """The blocks to aim at."""
+        return self.changed.watched(self.blocks) if self.changed else []
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What is to be compared: files on top of `base`, or the commit `tip`."""
+
+    base: str
+    files: tuple[Path, ...] = ()
+    tip: str = ""
+
+
+class Builder:
+    """Builds both kernels of a series in a workshop.
+
+    Methods raise what `kernels.build` and `kernels.workshop` do.
+    """
+
+    def __init__(
+        self,
+        workshop: Workshop,
+        series: Series,
+        arch: str,
+        say: Say,
+        progress: Callable[[], Progress],
+    ) -> None:
+        self._workshop = workshop
+        self._arch = arch
+        self._say = say
+        self._progress = progress
+        self.base = workshop.commit(series.base)
+        if series.tip:
+            self.patched = workshop.commit(series.tip)
+            workshop.check_out(self.base)
+        else:
+            self.patched = workshop.apply(self.base, series.files)
+
+    def pair(self) -> Pair:
+        """Both kernels for the search."""
+        w = self._workshop
+        diff = w.diff(self.base, self.patched)
+        what = changed(diff, lambda path: w.file(self.patched, path))
+        covered = [path for path in what.sources if path.endswith(".c")]
+        base = self.build(self.base, "base", SEARCH)
+        patched = self.build(self.patched, "patched", SEARCH, covered)
+        self._say("looking up which blocks of the kernel the changed lines are")
+        image = find(patched).image
+        found = blocks(image, what.sources) if what.sources else []
+        key = f"{self.base.id[:12]}-{self.patched.id[:12]}-{self._arch}"
+        title = f"{w.name}: {self.base} and {self.patched}"
+        return Pair(base, patched, title, key, what, tuple(found))
+
+    def build(
+        self, commit: Commit, role: str, features: Sequence[str], covered: Sequence[str] = ()
+    ) -> str:
+        """The kernel of a commit, unless it is there already; its name."""
+        w = self._workshop
+        kind = "kasan" if "kasan" in features else self._arch
+        name = f"patch-{w.key}-{kind}-{role}"
+        facts = {"commit": commit.id, "features": list(features), "arch": self._arch}
+        if self._is_built(name, facts):
+            self._say(f"{role}: {commit} is built")
+            return name
+        self._say(f"{role}: building {commit}")
+        w.check_out(commit)
+        progress = self._progress()
+        kernel = build(
+            str(w.tree),
+            self._arch,
+            features,
+            name,
+            self._say,
+            progress,
+            out=f"patch-{w.key}-{kind}",
+            covered=covered,
+        )
+        self._remember(name, {**facts, "sha256": checksum(kernel.image)})
+        return name
+
+    def _is_built(self, name: str, facts: dict[str, Any]) -> bool:
+        try:
+            known = self._known()[name]
+            return bool(known == {**facts, "sha256": checksum(find(name).image)})
+        except (KernelError, KeyError):
+            return False
+
+    def _remember(self, name: str, facts: dict[str, Any]) -> None:
+        data = json.dumps({**self._known(), name: facts}, indent=1)
+        write_atomically(self._workshop.place / _BUILT, data.encode())
+
+    def _known(self) -> dict[str, Any]:
+        with suppress(OSError, ValueError):
+            data = json.loads((self._workshop.place / _BUILT).read_text())
+            if isinstance(data, dict):
+                return data
+        return {}
