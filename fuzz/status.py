@@ -15,8 +15,8 @@ exit status:
        everything that can be is exercised; every program fares as its header states (check)
   1    new divergences (fuzz), a divergence (run, import --run), a missed mistake
        (selftest), something not exercised (coverage), something not as stated (check), damaged
-       files (corpus verify)
-  2    wrong usage, or a file that is not what it should be
+       files (corpus verify), a series that changes what user space can see, or crashes (patch)
+  2    wrong usage, or a file that is not what it should be; a series that does not apply or build
   3    this machine cannot: no compiler, the executor does not start, a kernel cannot be
        had or built, or does not boot, a directory cannot be read or written, the disk is
        full

@@ -21,6 +21,8 @@ _CALL: Final = b"\xe8"
 _CALL_SIZE: Final = 5
 _NEAR: Final = struct.Struct("<i")
 _EXECUTABLE: Final = 4
+#: struct elf64_sym, of which the name, the value and the size are wanted.
+_SYMBOL: Final = struct.Struct("<I4xQQ")
 #: Path within the tree, line.
 Line = tuple[str, int]
 
@@ -70,11 +72,9 @@ def _join(sites: list[int], rows: list[_Row]) -> Iterator[Block]:
 
 def _sites(elf: Any) -> list[int]:
     """The addresses of all calls that tell KCOV."""
-    symbols = elf.get_section_by_name(".symtab")
-    named = symbols.get_symbol_by_name(_TRACE) if symbols else None
-    if not named:
+    target = _address(elf, _TRACE)
+    if target is None:
         return []
-    target = named[0]["st_value"]
     found: list[int] = []
     for section in elf.iter_sections():
         if not section["sh_flags"] & _EXECUTABLE or section["sh_type"] != "SHT_PROGBITS":
@@ -89,6 +89,17 @@ def _sites(elf: Any) -> list[int]:
                 found.append(site)
             at = code.find(_CALL, at + 1)
     return sorted(found)
+
+
+def _address(elf: Any, symbol: str) -> int | None:
+    """Of a symbol, None if there is none of that name. A kernel has so many that they are not all made objects of."""
+    table = elf.get_section_by_name(".symtab")
+    if table is None:
+        return None
+    names = elf.get_section(table["sh_link"]).data()
+    name = names.find(f"\0{symbol}\0".encode()) + 1
+    entries = _SYMBOL.iter_unpack(table.data())
+    return next((value for at, value, _ in entries if at == name > 0), None)
 
 
 def _rows(elf: Any, files: Collection[str]) -> Iterator[_Row]:

@@ -39,6 +39,8 @@ _SAME: Final = {
     "KBUILD_BUILD_USER": "vmadiff",
     "KBUILD_BUILD_HOST": "vmadiff",
     "LC_ALL": "C",
+    # No "+" behind the release of a commit that has no tag.
+    "LOCALVERSION": "",
 }
 #: Programs that a build needs, and Debian's packages that have them.
 _TOOLS: Final = {

@@ -200,7 +200,8 @@ def _search_with_kasan(
     if left < 1 or done.interrupted:
         return
     try:
-        name = builder.build(builder.patched, "patched", KASAN)
+        with builder.locked():
+            name = builder.build(builder.patched, "patched", KASAN)
     except KernelError as error:
         done.problems.append(f"no kernel with KASAN: {error}")
         return

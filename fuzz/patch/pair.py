@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -75,6 +75,10 @@ class Builder:
             workshop.check_out(self.base)
         else:
             self.patched = workshop.apply(self.base, series.files)
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep other processes out of the workshop."""
+        return self._workshop.locked()
 
     def pair(self) -> Pair:
         """Both kernels for the search."""
