@@ -7,6 +7,7 @@
 #   make selftest        does fuzzing find planted mistakes?
 #   make matrix          the corpus on every known kernel, those that are missing fetched from Debian's archive
 #   make repro           every program of the corpus as a C program, built and run: does it say what vmadiff says?
+#   make mutants         wrong patches to the kernel's mm/, each built and searched for (an hour)
 #   make gallery         the showcase anew: bugs from an empty corpus to reproducers (docs/gallery/)
 #   make bench           speeds, as a table and in bench/results.json
 #   make generate        write generated files anew
@@ -21,7 +22,7 @@ BIN := $(VENV)/bin
 PACKAGES := abi cachedir fuzz kernel_bridge kernels model
 export PYTHON
 
-.PHONY: fuzz test slow check generate selftest matrix repro gallery bench format clean venv
+.PHONY: fuzz test slow check generate selftest matrix repro mutants gallery bench format clean venv
 
 fuzz: venv
 	@$(BIN)/vmadiff fuzz --time $(TIME) $(ARGS)
@@ -53,6 +54,9 @@ selftest: venv
 
 matrix: venv
 	@$(BIN)/vmadiff matrix --fetch --workers 2 $(ARGS)
+
+mutants: venv
+	@$(BIN)/python bench/mutants/run.py $(ARGS)
 
 gallery: venv
 	@$(BIN)/python bench/gallery.py $(ARGS)

@@ -57,6 +57,8 @@ DENSE_PAGES: Final = 64
 _LONG_SPAN: Final = 2048 * PAGE
 #: One call in 2000 is costly (measured); of these, this share is made: one call in 20000.
 _COSTLY_SHARE: Final = 0.1
+#: Of programs, the share in which allocations are made to fail: what the kernel made of them takes long to find out.
+FAILING: Final = 0.2
 #: How often a wild address is an edge of one of the executor's own VMAs.
 _FOREIGN_SHARE: Final = 0.02
 _VM_WRITE: Final = 2
@@ -144,7 +146,7 @@ class Aim:
         "_window",
         "_zeros",
         "calls",
-        "can_fail",
+        "fails",
         "random",
         "run",
         "statistics",
@@ -181,10 +183,9 @@ class Aim:
         self._foreign = tuple((vma.start, vma.end) for vma in run.space.vmas)
         self._kept = frozenset(start for start, _ in self._foreign if start >= self._window)
         self._vmas: list[Vma] | None = None
-        #: Whether allocations can be made to fail, as far as the space tells.
-        self.can_fail = "FAULT_INJECTION" in getattr(
-            getattr(run.space, "environment", None), "config", ()
-        )
+        config = getattr(getattr(run.space, "environment", None), "config", ())
+        #: Whether allocations are to be made to fail in this program, where that can be had.
+        self.fails = "FAULT_INJECTION" in config and self.random() < FAILING
 
     @property
     def vmas(self) -> list[Vma]:

@@ -68,7 +68,7 @@ from fuzz.statistics import Statistics
 
 Recipe = Callable[[Aim], Steps]
 
-#: How often a call of a fresh program has an argument spoiled; an allocation failing, where that can be had.
+#: How often a call of a fresh program has an argument spoiled; an allocation failing, in a program where they are to.
 SPOILED: Final = 0.3
 FAILING: Final = 0.25
 
@@ -130,7 +130,7 @@ def follow(aim: Aim, recipe: Recipe, limit: int) -> None:
     steps = recipe(aim)
     call = next(steps, None)
     while call is not None and len(aim.calls) < limit:
-        if aim.can_fail and aim.random() < FAILING:
+        if aim.fails and aim.random() < FAILING:
             aim.step(Fail(1 + aim.below(aim.pick(_ALLOCATIONS))))
         value = aim.step(spoil(aim, call) if aim.random() < SPOILED else call)
         try:

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from shutil import which
 from typing import Final
@@ -76,13 +76,13 @@ def build(
     progress: Progress,
     *,
     out: str = "",
-    covered: Iterable[str] = (),
+    covered: Collection[str] | None = None,
 ) -> Kernel:
     """Build a kernel of a source tree, or of one of Debian's source packages, into the cache.
 
     `name` is made up of version, architecture and features if it is not given. out: the name of the directory that the
-    build goes on from, where several kernels are built of one tree in turn; by default the kernel's. covered: sources,
-    by path, that are to be covered beside those that always are.
+    build goes on from, where several kernels are built of one tree in turn; by default the kernel's. covered: the
+    sources that KCOV is to tell of, by path; by default those of interest.
 
     Raises:
         UnknownKernelError: there is no such source, or the name cannot be used.
@@ -108,7 +108,7 @@ def build(
     place = cache.directory(cache.BUILDS) / (out or name)
     place.mkdir(exist_ok=True)
     with cache.locked(place, lambda: say(f"another process builds {name}: waiting for it")):
-        make = _Make(tree, place, arch, features, covered)
+        make = _Make(tree, place, arch, features, _COVERED if covered is None else covered)
         dropped = _configure(make, [_fragment(part) for part in ("common", arch, *features)])
         if dropped:
             say(f"{base} does not have {', '.join(dropped)}")
@@ -133,11 +133,11 @@ class _Make:
             "make", "-C", str(tree), f"O={out}", f"ARCH={_ARCH[arch]}", f"CC={compiler}",
             f"HOSTCC={compiler}", f"-j{len(os.sched_getaffinity(0))}",
         ]  # fmt: skip
-        for each in sorted({*_COVERED, *(Path(path).stem for path in covered)}):
-            # Lines, which cost little: for what is covered, and for stacks that a report shows.
-            self._command.append(f"CFLAGS_{each}.o=-g1")
-            if "kcov" in features:
-                self._command.append(f"KCOV_INSTRUMENT_{each}.o=y")
+        stems = {Path(path).stem for path in covered}
+        # Lines, which cost little: for what is covered, and for stacks that a report shows.
+        self._command += [f"CFLAGS_{each}.o=-g1" for each in sorted({*_COVERED, *stems})]
+        if "kcov" in features:
+            self._command += [f"KCOV_INSTRUMENT_{each}.o=y" for each in sorted(stems)]
         # What a surrounding make left must not take part.
         kept = {
             k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")

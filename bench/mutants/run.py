@@ -143,9 +143,10 @@ def attempt(mutant: Mutant, seconds: float, seed: int, state: Path) -> Row:
     data = json.loads(result.read_text())
     rows = {name: data[key] for key, name in CLASSES.items() if data[key]}
     every = [row for those in rows.values() for row in those]
+    others = [*data["preexisting"], *data["undecided"]]
     first = min(every, key=lambda row: row["sequences"] or 1 << 62, default=None)
     if mutant.is_harmless:
-        right = not every and not data["preexisting"] and not data["undecided"]
+        right = not every and not others
     else:
         right = any(name in mutant.expected for name in rows)
     return Row(
@@ -161,7 +162,7 @@ def attempt(mutant: Mutant, seconds: float, seed: int, state: Path) -> Row:
         data["changed_lines_executed"],
         data["changed_lines_total"],
         whole,
-        first["title"] if first else "",
+        first["title"] if first else ", ".join(row["title"] for row in others),
         "; ".join(data["problems"]),
     )
 

@@ -1,7 +1,7 @@
 """The two kernels of a comparison: built of a tree and a series, and kept for its next version, or given as images."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from kernels import KernelError
 from kernels.archive import Say
 from kernels.blocks import Block, blocks
 from kernels.build import Progress, build
-from kernels.cache import checksum, find
+from kernels.cache import checksum, find, installed, remove
 from kernels.commits import Commit
 from kernels.workshop import Workshop
 
@@ -21,6 +21,8 @@ from kernels.workshop import Workshop
 SEARCH: Final = ("kcov", "fault-injection", "debug-vm")
 KASAN: Final = ("kasan", "debug-vm")
 _BUILT: Final = "built.json"
+#: Kernels of other series of the same tree that are kept.
+_KEPT: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,10 @@ class Builder:
         w = self._workshop
         diff = w.diff(self.base, self.patched)
         what = changed(diff, lambda path: w.file(self.patched, path))
-        covered = [path for path in what.sources if path.endswith(".c")]
-        base = self.build(self.base, "base", SEARCH)
-        patched = self.build(self.patched, "patched", SEARCH, covered)
+        # Blocks cost time. Of what a header changes, all files may be made.
+        only_code = all(path.endswith(".c") for path in what.sources)
+        base = self.build(self.base, "base", SEARCH, ())
+        patched = self.build(self.patched, "patched", SEARCH, what.sources if only_code else None)
         self._say("looking up which blocks of the kernel the changed lines are")
         image = find(patched).image
         found = blocks(image, what.sources) if what.sources else []
@@ -96,13 +99,17 @@ class Builder:
         return Pair(base, patched, title, key, what, tuple(found))
 
     def build(
-        self, commit: Commit, role: str, features: Sequence[str], covered: Sequence[str] = ()
+        self,
+        commit: Commit,
+        role: str,
+        features: Sequence[str],
+        covered: Collection[str] | None = None,
     ) -> str:
         """The kernel of a commit, unless it is there already; its name."""
         w = self._workshop
         kind = "kasan" if "kasan" in features else self._arch
-        name = f"patch-{w.key}-{kind}-{role}"
-        facts = {"commit": commit.id, "features": list(features), "arch": self._arch}
+        name = f"patch-{w.key}-{kind}-{commit.id[:12]}"
+        facts = {"features": list(features), "covered": None if covered is None else list(covered)}
         if self._is_built(name, facts):
             self._say(f"{role}: {commit} is built")
             return name
@@ -120,7 +127,20 @@ class Builder:
             covered=covered,
         )
         self._remember(name, {**facts, "sha256": checksum(kernel.image)})
+        self._tidy(f"patch-{w.key}-{kind}-")
         return name
+
+    def _tidy(self, prefix: str) -> None:
+        """Forget the oldest kernels of the tree: none of this series."""
+        ours = {self.base.id[:12], self.patched.id[:12]}
+        others = [
+            kernel
+            for kernel in installed()
+            if kernel.name.startswith(prefix) and kernel.name.removeprefix(prefix) not in ours
+        ]
+        others.sort(key=lambda kernel: kernel.image.stat().st_mtime)
+        for kernel in others[:-_KEPT]:
+            remove(kernel.name)
 
     def _is_built(self, name: str, facts: dict[str, Any]) -> bool:
         try:

@@ -105,8 +105,22 @@ def test_what_make_is_told(tree: Path, kernels: Path, monkeypatch: pytest.Monkey
     place = kernels / cache.BUILDS / "linux-uml-kasan-kcov"
     assert f"-C {tree} O={place} ARCH=um CC=gcc" in configured
     assert f"KCONFIG_ALLCONFIG={place}/" in configured
-    assert "CFLAGS_mremap.o=-g1 KCOV_INSTRUMENT_mremap.o=y" in compiled
+    assert "CFLAGS_mremap.o=-g1" in compiled
+    assert "KCOV_INSTRUMENT_mremap.o=y" in compiled
     assert compiled.endswith(" linux False")
+
+
+def test_coverage_of_some_files_only(tree: Path, kernels: Path) -> None:
+    build(
+        str(tree), "x86", ["kcov"], None, lambda _: None, lambda *_: None,
+        out="shared", covered=["mm/mremap.c", "fs/userfaultfd.c"],
+    )  # fmt: skip
+    _, compiled = make_calls(kernels)
+    words = [word for word in compiled.split() if word.startswith("KCOV")]
+    assert words == ["KCOV_INSTRUMENT_mremap.o=y", "KCOV_INSTRUMENT_userfaultfd.o=y"]
+    assert "CFLAGS_mlock.o=-g1" in compiled, "stacks have lines all the same"
+    assert f"O={kernels / cache.BUILDS / 'shared'} " in compiled
+    assert "linux-x86-kcov" in cache.names()
 
 
 def test_stacks_get_lines_without_coverage(tree: Path, kernels: Path) -> None:
