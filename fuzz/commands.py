@@ -22,7 +22,7 @@ from fuzz.corpus_command import corpus_command as corpus_command
 from fuzz.coverage import lines as coverage_lines
 from fuzz.coverage import measure as measure_coverage
 from fuzz.coverage import to_json as coverage_json
-from fuzz.display import Figures, Screen, summary
+from fuzz.display import Figures, Screen, columns, summary
 from fuzz.explain import explain as explain_program
 from fuzz.faults import Trial, counts, try_all
 from fuzz.faults import to_json as faults_json
@@ -113,7 +113,7 @@ def fuzz(options: Namespace) -> int:
             also=also,
             release=environment.release,
         ),
-        Screen(sys.stdout, _columns()),
+        Screen(sys.stdout, columns()),
         title,
     )
     outcome = session.run()
@@ -521,7 +521,3 @@ def _make_directory(path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise UnusableError(f"{path}: no right to read and write there")
-
-
-def _columns() -> int | None:
-    return (os.get_terminal_size(1).columns or 80) if sys.stdout.isatty() else None

@@ -3,6 +3,8 @@
 Pure: figures in, text out. Only `Screen` writes.
 """
 
+import os
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import TextIO
@@ -122,6 +124,11 @@ def _reasons(unmodelled: dict[str, int]) -> str:
 
 def _by_count(counts: dict[str, int]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def columns() -> int | None:
+    """The width of the terminal that standard output is, None if it is none."""
+    return (os.get_terminal_size(1).columns or 80) if sys.stdout.isatty() else None
 
 
 class Screen:

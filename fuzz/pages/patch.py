@@ -71,11 +71,11 @@ def _coverage(result: Result) -> list[Content]:
 
 
 def _table(rows: Sequence[Covered]) -> Element:
-    heads = ("line", "", "state", "program or reason")
+    heads = ("line", "source", "state", "program or reason")
     body = [
         tag(
             "tr",
-            tag("td", str(row.line[1]), class_="count"),
+            tag("td", str(row.line[1]), class_="number"),
             tag("td", tag("code", row.text)),
             tag("td", row.state),
             tag("td", _program(row)),
@@ -87,7 +87,7 @@ def _table(rows: Sequence[Covered]) -> Element:
         "table",
         tag("thead", tag("tr", *(tag("th", head) for head in heads))),
         tag("tbody", *body),
-        class_="findings",
+        class_="lines",
     )
     return tag("div", table, class_="scroll")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fuzz import corpus, history
-from fuzz.display import Screen
+from fuzz.display import Screen, columns
 from fuzz.headlines import KERNEL
 from fuzz.kept_profiles import profile_of
 from fuzz.kernels_command import Shown
@@ -43,7 +43,6 @@ _FACTS: Final = "patch.json"
 _REACHED: Final = "reached.json"
 _KASAN: Final = "kasan"
 _RANGE: Final = ".."
-_COLUMNS: Final = 100
 
 
 @dataclass(slots=True)
@@ -228,8 +227,8 @@ def _fuzz(options: Options, what: str, done: _Done) -> Outcome | None:
     if options.seconds is not None and options.seconds < 1:
         return None
     options.corpus.mkdir(exist_ok=True)
-    columns = min(shutil.get_terminal_size().columns, _COLUMNS)
-    outcome = Session(options, Screen(sys.stdout, columns), f"vmadiff patch: {what}").run()
+    screen = Screen(sys.stdout, columns())
+    outcome = Session(options, screen, f"vmadiff patch: {what}").run()
     done.interrupted = done.interrupted or outcome.interrupted
     if outcome.failure:
         done.problems.append(outcome.failure)

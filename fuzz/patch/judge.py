@@ -14,6 +14,7 @@ from typing import Any, Final
 from abi.calls import Program
 from abi.program import parse
 from fuzz import findings
+from fuzz.blame import KERNEL, Blame
 from fuzz.findings import Finding
 from fuzz.ledger import CRASHED
 from fuzz.replay import Replay, replay
@@ -157,7 +158,7 @@ class Judge:
             return replace(found, verdict=verdict, because=known.cause if known else "")
         if finding.divergence.theirs.inconsistent:
             found = replace(found, kind=INCONSISTENT)
-        return replace(found, verdict=BREAKS)
+        return replace(found, verdict=BREAKS, because=_because(finding.blame))
 
     def _old(self, found: Judged, finding: Finding) -> Judged:
         known = explanation(finding.signature, finding.environment.release, self._known)
@@ -218,6 +219,13 @@ class Judge:
                 executor.watch([block.address for block in self._watched])
             self._executors[side] = executor
         return self._executors[side]
+
+
+def _because(blame: Blame) -> str:
+    """Why the patched kernel is wrong, where the base is right."""
+    if blame.suspect == KERNEL:
+        return blame.because
+    return f"the rule, which the base follows: {blame.rules[-1]}" if blame.rules else ""
 
 
 def _has(directory: Path) -> bool:
