@@ -121,7 +121,11 @@ def _state(run: Run) -> object:
     """What later calls may tell apart, as far as the address space goes."""
     space = run.space
     vmas = [(v.start, v.flags, v.anon_vma, v.uffd, v.policy, v.label, v.moved) for v in space.vmas]
-    return vmas, dict(space.ptes), space.total_vm, space.locked_vm, space.next_ident
+    inodes = [*space.segments, *(file.inode for file in space.files.values())]
+    inodes += [vma.file.inode for vma in space.vmas if vma.file]
+    objects = {i.ident: (i.cached.copy(), i.reserved.copy()) for i in inodes}
+    counts = space.total_vm, space.locked_vm, space.next_ident
+    return vmas, dict(space.ptes), objects, counts
 
 
 def _walk(model: Model, program: Program, points: Sequence[int | None], full: bool) -> Run:

@@ -54,6 +54,9 @@ from model.space import (
     PTE_WRITABLE,
     PTE_ZERO,
     PTES_PER_TABLE,
+    RETRY_ALWAYS,
+    RETRY_NEVER,
+    RETRY_WITHOUT_MEMORY,
     AddressSpace,
 )
 from model.vma import Vma
@@ -96,7 +99,10 @@ def access(space: AddressSpace, addr: int, *, write: bool) -> int:
     strict = not write and flags & VM_ACCESS == VM_WRITE
     if strict and "STRICT_READ" in space.environment.config:
         return _read_what_is_there(space, vma, addr >> PAGE_SHIFT)
-    return fault(space, vma, addr >> PAGE_SHIFT, write=write)
+    space.retries = RETRY_WITHOUT_MEMORY  # mm/oom_kill.c: pagefault_out_of_memory()
+    outcome = fault(space, vma, addr >> PAGE_SHIFT, write=write)
+    space.retries = RETRY_NEVER
+    return outcome
 
 
 def _read_what_is_there(space: AddressSpace, vma: Vma, page: int) -> int:
@@ -131,11 +137,9 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
     """Make a page of `vma` present for such an access (mm/memory.c: handle_pte_fault()); TOUCH_*.
 
     Raises:
-        SyscallError: as `AddressSpace.allocate`. Faults of user code are tried again.
+        SyscallError: as `AddressSpace.allocate`.
     """
     if vma.flags & VM_HUGETLB:
-        if page not in space.ptes:
-            space.allocate()
         return hugetlb.fault(space, vma, page, write=write)
     held = space.ptes.get(page, 0)
     kind = vma.file.kind if vma.file else None
@@ -186,8 +190,8 @@ def _fault_present(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> 
         if not held & PTE_WRITABLE and vma.flags & VM_UFFD_WP:
             return TOUCH_SIGBUS
         held |= PTE_WRITABLE
-        space.ptes[page] = held
     if vma.flags & VM_SHARED:
+        space.ptes[page] = held
         if vma.file:
             vma.file.inode.dirty.add(vma.pgoff + page - (vma.start >> PAGE_SHIFT))
         return TOUCH_OK
@@ -205,9 +209,18 @@ def _fault_present(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> 
 
 def _fault_marker(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
     """A page that is write-protected before it is there: it comes write-protected, so that a write fails; without the
-    registration the marker is dropped (mm/memory.c: pte_marker_handle_uffd_wp())."""
-    del space.ptes[page]
-    outcome = fault(space, vma, page, write=write)
+    registration the marker is dropped (mm/memory.c: pte_marker_handle_uffd_wp()).
+
+    Raises:
+        SyscallError: as `AddressSpace.allocate`.
+    """
+    held = space.ptes.pop(page)
+    try:
+        outcome = fault(space, vma, page, write=write)
+    except SyscallError:
+        if vma.flags & VM_UFFD_WP:
+            space.ptes[page] = held
+        raise
     if not vma.flags & VM_UFFD_WP:
         return outcome
     space.ptes[page] = space.ptes.get(page, 0) | PTE_WP
@@ -222,12 +235,19 @@ def _fault_own(space: AddressSpace, vma: Vma) -> int:
 
 
 def _fault_file(space: AddressSpace, vma: Vma, page: int, *, write: bool, cow: bool) -> int:
-    """A page of a file that no page table entry maps yet (mm/memory.c: do_fault(); mm/shmem.c: shmem_fault())."""
+    """A page of a file that no page table entry maps yet (mm/memory.c: do_fault(); mm/shmem.c: shmem_fault()). One on a
+    disk may have to be read, and then cannot be without memory (mm/filemap.c: filemap_fault()).
+
+    Raises:
+        SyscallError: as `AddressSpace.allocate`.
+    """
     assert vma.file is not None
     inode = vma.file.inode
     index = vma.pgoff + page - (vma.start >> PAGE_SHIFT)
     if not inode.shmem:
         if index >= inode.pages:
+            return TOUCH_SIGBUS
+        if vma.file.disk and space.loses():
             return TOUCH_SIGBUS
         space.ptes[page] = PTE_FILE
         if cow:
@@ -246,6 +266,7 @@ def _fault_file(space: AddressSpace, vma: Vma, page: int, *, write: bool, cow: b
     elif vma.flags & VM_UFFD_MISSING:
         return TOUCH_SIGBUS
     else:
+        space.allocate()
         inode.cached.add(index)
     if write and not cow:
         inode.dirty.add(index)
@@ -304,7 +325,8 @@ def _anon_vma_fits(space: AddressSpace, low: Vma, high: Vma) -> bool:
 
 
 def expand_downwards(space: AddressSpace, index: int, addr: int) -> bool:
-    """Grow a stack-like VMA down to the page of `addr`; whether it could (mm/vma.c: expand_downwards())."""
+    """Grow a stack-like VMA down to the page of `addr`; whether it could (mm/vma.c: expand_downwards()). Without memory
+    it cannot, and that is not tried again."""
     vma = space.vmas[index]
     environment = space.environment
     if not vma.flags & VM_GROWSDOWN:
@@ -317,6 +339,8 @@ def expand_downwards(space: AddressSpace, index: int, addr: int) -> bool:
         near = addr - below.end < environment.stack_guard_gap
         if near and below.flags & VM_ACCESS and not below.flags & VM_GROWSDOWN:
             return False
+    if space.fails():
+        return False
     prepare_anon_vma(space, vma)
     grow = vma.start - addr >> PAGE_SHIFT
     if grow > vma.pgoff or not space.may_expand(vma.flags, grow):
@@ -337,12 +361,12 @@ def is_reachable(vma: Vma) -> bool:
     return not vma.flags & (VM_IO | VM_PFNMAP) and not vma.is_secret
 
 
-def populate(space: AddressSpace, start: int, end: int) -> None:
+def populate(space: AddressSpace, start: int, end: int, *, once: bool = False) -> None:
     """Fault pages in for MAP_POPULATE, MAP_LOCKED and growing locked memory: what fails is left out, VMA by VMA
-    (mm/gup.c: __mm_populate())."""
+    (mm/gup.c: __mm_populate()). `once`: nothing is tried again (mm/mprotect.c: mprotect_fixup())."""
     for vma in space.between(start, end):
         with suppress(SyscallError):
-            populate_vma(space, vma, max(start, vma.start), min(end, vma.end))
+            populate_vma(space, vma, max(start, vma.start), min(end, vma.end), once=once)
 
 
 def populate_locked(space: AddressSpace, start: int, end: int) -> bool:
@@ -359,8 +383,12 @@ def populate_locked(space: AddressSpace, start: int, end: int) -> bool:
     return True
 
 
-def populate_vma(space: AddressSpace, vma: Vma, start: int, end: int) -> bool:
-    """Fault in pages of one VMA up to the first that fails; whether none did (mm/gup.c: populate_vma_page_range())."""
+def populate_vma(
+    space: AddressSpace, vma: Vma, start: int, end: int, *, once: bool = False
+) -> bool:
+    """Fault in pages of one VMA up to the first that fails; whether none did (mm/gup.c: populate_vma_page_range()).
+    What finds no memory is tried again if pages before it were faulted in; not where all is faulted in `once`, nor of
+    a disk, for a page that is read drops the lock, and counts as the first when it is come back to."""
     flags = vma.flags
     if flags & VM_LOCKONFAULT:
         return True
@@ -371,23 +399,33 @@ def populate_vma(space: AddressSpace, vma: Vma, start: int, end: int) -> bool:
     if vma.name is not None:
         return not flags & VM_UFFD or _fault_own(space, vma) == TOUCH_OK
     write = flags & (VM_WRITE | VM_SHARED) == VM_WRITE
-    return _fault_in(space, vma, start, end, write=write)
+    begin = None if once or (vma.file and vma.file.disk) else start
+    return _fault_in(space, vma, start, end, write=write, begin=begin)
 
 
-def populate_strictly(space: AddressSpace, vma: Vma, start: int, end: int, *, write: bool) -> None:
-    """Fault in pages of one VMA for MADV_POPULATE_* (mm/gup.c: faultin_page_range()).
+def populate_strictly(
+    space: AddressSpace, vma: Vma, start: int, end: int, *, write: bool, begin: int
+) -> None:
+    """Fault in pages of one VMA for MADV_POPULATE_* (mm/gup.c: faultin_page_range()). begin: where the call began; what
+    fails behind it is tried again.
 
     Raises:
         SyscallError: EFAULT at the first page that fails; those before it stay.
     """
-    if not _fault_in(space, vma, start, end, write=write):
+    if not _fault_in(space, vma, start, end, write=write, begin=begin):
         raise SyscallError(EFAULT)  # madvise(2): a page would raise SIGBUS or SIGSEGV
 
 
-def _fault_in(space: AddressSpace, vma: Vma, start: int, end: int, *, write: bool) -> bool:
-    """Fault in pages up to the first that fails; whether none did."""
+def _fault_in(
+    space: AddressSpace, vma: Vma, start: int, end: int, *, write: bool, begin: int | None
+) -> bool:
+    """Fault in pages up to the first that fails; whether none did. begin: of which page it is told that it failed for
+    want of memory, None for all (mm/gup.c: __get_user_pages())."""
     for page in range(start >> PAGE_SHIFT, end >> PAGE_SHIFT):
+        if begin is not None and page << PAGE_SHIFT != begin:
+            space.retries = RETRY_ALWAYS
         outcome = fault(space, vma, page, write=write)
+        space.retries = RETRY_NEVER
         if outcome == TOUCH_ENDLESS:
             raise Unmodelled("populating pages that fault for ever")
         if outcome != TOUCH_OK:

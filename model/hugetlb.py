@@ -180,14 +180,19 @@ def discarded(vma: Vma, start: int, end: int) -> tuple[int, int]:
 
 def punch(space: AddressSpace, inode: Inode, offset: int, length: int) -> None:
     """A hole in the object: whole huge pages go, and with them whatever is mapped there, private copies too; of others
-    the part is zeroed (fs/hugetlbfs/inode.c: hugetlbfs_punch_hole())."""
+    the part is zeroed (fs/hugetlbfs/inode.c: hugetlbfs_punch_hole()). A page between others stays reserved without the
+    memory to note that it is not (mm/hugetlb.c: region_del(), hugetlb_fix_reserve_counts())."""
     size = inode.huge
     first, last = (offset + size - 1) // size, (offset + length) // size
     for page in range(offset >> PAGE_SHIFT, offset + length >> PAGE_SHIFT):
         inode.words.pop(page, None)
-    gone = {index for index in inode.cached if first <= index < last}
-    inode.cached -= gone
-    inode.reserved -= gone
+    for index in sorted(index for index in inode.cached if first <= index < last):
+        noted = inode.cached | inode.reserved
+        inode.cached.remove(index)
+        if index - 1 in noted and index + 1 in noted and space.fails():
+            inode.reserved.add(index)
+        else:
+            inode.reserved.discard(index)
     for _, low, high in _mapped(space, inode, first, last):
         zap(space, low, high)
 
@@ -238,6 +243,7 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
     """Make the huge page around `page` present for such an access (hugetlb_fault()); TOUCH_*.
 
     Raises:
+        SyscallError: as `AddressSpace.allocate`.
         Unmodelled: it depends on the huge pages of the whole machine.
     """
     assert vma.file is not None
@@ -250,6 +256,7 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
     # is tried again, for ever.
     refused = TOUCH_SIGBUS if vma.flags & VM_UFFD_WP else TOUCH_ENDLESS
     if not held:
+        space.allocate()
         if index in inode.cached:
             if vma.flags & VM_UFFD_MINOR:
                 return TOUCH_SIGBUS
@@ -262,6 +269,8 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
             return refused if write and protected else TOUCH_OK
         elif index not in inode.reserved and not _can_take(space, 1):
             return TOUCH_SIGBUS
+        elif space.loses():
+            return TOUCH_SIGBUS  # hugetlb_no_page(): it cannot be added to the object
         else:
             inode.cached.add(index)
         entry = PTE_FILE | protected
@@ -269,6 +278,8 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
         held = PTE_FILE
     if write and protected and not entry & PTE_WRITABLE:
         return refused
+    if write and not vma.flags & VM_SHARED:
+        space.allocate()
     if write and held == PTE_FILE and not vma.flags & VM_SHARED:
         return TOUCH_OK if _fill(space, vma, page, PTE_ANON, _words(inode, index)) else TOUCH_SIGBUS
     return TOUCH_OK

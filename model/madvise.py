@@ -230,23 +230,24 @@ def _populate(space: AddressSpace, start: int, end: int, *, write: bool) -> None
     """MADV_POPULATE_READ and _WRITE: what lies before a failure is populated; once what lies behind a hole was, too
     (mm/madvise.c: madvise_populate())."""
     if POPULATE_STOPS_AT_HOLE not in space.changes:
-        if walk(space, start, end, lambda vma, low, high: _fill(space, vma, low, high, write)):
+        if walk(space, start, end, lambda vma, low, high: _fill(space, vma, low, high, write, low)):
             # madvise(2): part of the range is not mapped; the rest is populated
             raise SyscallError(ENOMEM)
         return
-    while start < end:
-        vma = space.lookup(start)
+    at = start
+    while at < end:
+        vma = space.lookup(at)
         if vma is None:
             raise SyscallError(ENOMEM)  # madvise(2): a page is not mapped
-        start = _fill(space, vma, start, min(vma.end, end), write)
+        at = _fill(space, vma, at, min(vma.end, end), write, start)
 
 
-def _fill(space: AddressSpace, vma: Vma, start: int, end: int, write: bool) -> int:
+def _fill(space: AddressSpace, vma: Vma, start: int, end: int, write: bool, begin: int) -> int:
     """Populate one VMA's part; where it ends."""
     needed = VM_WRITE if write else VM_READ
     if not is_reachable(vma) or not vma.flags & needed:
         raise SyscallError(EINVAL)  # madvise(2): the mapping does not allow such access
-    populate_strictly(space, vma, start, end, write=write)
+    populate_strictly(space, vma, start, end, write=write, begin=begin)
     return end
 
 

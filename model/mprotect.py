@@ -140,7 +140,7 @@ def _protect_vma(space: AddressSpace, vma: Vma, start: int, end: int, flags: int
     if space.write_protected:
         _make_writable(space, vma, start, end)
     if flags & VM_WRITE and old & (VM_LOCKED | VM_WRITE | VM_SHARED) == VM_LOCKED:
-        populate(space, start, end)
+        populate(space, start, end, once=True)
     return vma.end
 
 

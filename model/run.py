@@ -139,6 +139,8 @@ SHMEM_FILE_SYSTEMS: Final = frozenset(("tmpfs",))
 #: those whose files are the kernel's and know no fsync(2).
 OWN_AREA_KINDS: Final = frozenset(("ramfs", "proc", "devzero"))
 KERNEL_FILE_SYSTEMS: Final = frozenset(("proc", "sysfs"))
+#: Those of disks.
+DISK_FILE_SYSTEMS: Final = frozenset(("ext4", "xfs", "btrfs"))
 #: Those whose files are mapped by mmap_prepare, /dev/zero among them on newer kernels.
 PREPARING_FILE_SYSTEMS: Final = frozenset(
     ("ext4", "xfs", "btrfs", "tmpfs", "ramfs", "secretmem", "devzero")
@@ -301,6 +303,7 @@ def _file(obj: Object, inodes: dict[int, Inode], has_thp: bool) -> File:
         thp_area=has_thp and obj.fs in THP_AREA_FILE_SYSTEMS,
         own_area=obj.fs in OWN_AREA_KINDS,
         sync=obj.fs in SYNC_FILE_SYSTEMS,
+        disk=obj.fs in DISK_FILE_SYSTEMS,
         fsync=obj.fs not in KERNEL_FILE_SYSTEMS and (kind is None or obj.fs == "sysv"),
         kernel=obj.fs if obj.fs in KERNEL_FILE_SYSTEMS else "",
         readable=obj.readable,

@@ -98,6 +98,8 @@ def _check_tables(space: AddressSpace, page: int) -> None:
 def take_huge(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> bool:
     """A fault of anonymous memory takes a huge page, or it is for small ones (mm/memory.c: create_huge_pmd()).
 
+    Without the memory for a huge page it is for small ones.
+
     Raises:
         Unmodelled: it is not known which, or what it looks like later.
     """
@@ -109,6 +111,9 @@ def take_huge(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> bool:
     if vma.file or vma.uffd or vma.flags & VM_DROPPABLE:
         raise Unmodelled("transparent huge pages of a special mapping")
     block = page // _PAGES
+    if space.fails():
+        note_range(space, page << PAGE_SHIFT, page + 1 << PAGE_SHIFT)
+        return False
     first = block * _PAGES
     space.ptes.update(dict.fromkeys(range(first, first + _PAGES), PTE_ANON))
     if space.tables is not None:

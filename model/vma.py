@@ -134,12 +134,14 @@ class File:
     sync: its file system knows MAP_SYNC, and refuses it for it is not DAX. fsync: its file system knows fsync(2).
     kernel: it is a file of the kernel's ("proc", "sysfs"), each mapped in its own way. below: the file that is
     mapped in its place, which is how overlayfs maps.
+    disk: its file system is one of a disk, from which pages are read.
     late: its file system knows mmap, not mmap_prepare, so that KSM's flag comes after a merge is looked for.
     kind: what is special of it, if it is; pages: the size of what can be mapped of it then.
     """
 
     __slots__ = (
         "below",
+        "disk",
         "fsync",
         "inode",
         "kernel",
@@ -166,6 +168,7 @@ class File:
         own_area: bool = False,
         sync: bool = False,
         fsync: bool = True,
+        disk: bool = False,
         kernel: str = "",
         below: "File | None" = None,
         readable: bool = True,
@@ -185,6 +188,7 @@ class File:
         self.own_area = own_area
         self.sync = sync
         self.fsync = fsync
+        self.disk = disk
         self.kernel = kernel
         self.below = below
         self.readable = readable

@@ -6,13 +6,16 @@ from typing import Final
 
 import pytest
 
-from abi.consts import PAGE
+from abi.consts import FD_NAMES, PAGE
+from abi.environment import Environment
 from abi.program import parse
-from abi.trace import Step, unpack
+from abi.trace import Step, describe, unpack
 from fuzz.compare import initial_layout
 from fuzz.settle import outcomes
+from model.errors import Unmodelled
 from model.profile import PROFILES
 from model.run import Model, Run
+from model.space import PTE_ANON, PTE_FILE, PTE_KIND, PTE_WP
 from tests.environments import ENVIRONMENT
 from tests.pictures import Drawing, lines
 
@@ -28,9 +31,27 @@ def made(picture: str, call: str) -> list[Step]:
 
 def runs(picture: str, call: str) -> Iterator[Run]:
     """The runs that end in those steps."""
-    program = parse("\n".join([*lines(picture), call]), ABLE.geometry)
+    return after("\n".join(lines(picture)), call)
+
+
+def after(calls: str, call: str, able: Environment = ABLE) -> Iterator[Run]:
+    """The runs of the call that come after these calls."""
+    program = parse(f"{calls}\n{call}", able.geometry)
     before = (None,) * (len(program) - 1)
-    return outcomes(Model(ABLE, PROFILES["6.18"]), program, before, full=True)
+    return outcomes(Model(able, PROFILES["6.18"]), program, before, full=True)
+
+
+def accesses(run: Run, call: str) -> str:
+    """What the touch that a run ends with got, page by page."""
+    touch = parse(call, ABLE.geometry)[0]
+    return describe(touch, unpack(run.trace(), initial_layout(ABLE))[-1].value)
+
+
+def present(run: Run) -> list[int]:
+    """The pages of the window that are there after it."""
+    first = WINDOW // PAGE
+    ptes = run.space.ptes.items()
+    return sorted(page - first for page, held in ptes if held & PTE_KIND and page >= first)
 
 
 def shape(step: Step) -> str:
@@ -91,9 +112,139 @@ def test_what_could_not_be_replaced_is_gone() -> None:
 
 
 def test_locked_memory_may_be_locked_and_not_there() -> None:
-    steps = made("ww", "mlock(W+0, 2p)")
+    steps = made("ww.ss", "mlock(W+0, 2p)")
     seen = {(shape(step), len(step.pages or ())) for step in steps}
-    assert seen == {("ok 0-2", 2), ("EAGAIN 0-2", 0), ("EAGAIN 0-2", 1)}
+    assert seen == {("ok 0-2 3-5", 2), ("EAGAIN 0-2 3-5", 0)}
+
+
+@pytest.mark.parametrize(
+    ("call", "want"),
+    [
+        # Behind the first page of the range it is tried again: mm/gup.c: __get_user_pages().
+        ("madvise(W+0, 5p, MADV_POPULATE_READ)", {("ENOMEM", ()), ("ok", (0, 1, 2, 3, 4))}),
+        # Behind the first page of each VMA: mm/gup.c: __mm_populate().
+        ("mlock(W+0, 5p)", {("EAGAIN", ()), ("EAGAIN", (0, 1)), ("ok", (0, 1, 2, 3, 4))}),
+        ("mlockall(MCL_CURRENT)", {("ok", (2, 3, 4)), ("ok", (0, 1)), ("ok", (0, 1, 2, 3, 4))}),
+    ],
+)
+def test_what_could_not_be_populated_is_tried_again(
+    call: str, want: set[tuple[str, tuple[int, ...]]]
+) -> None:
+    found = {
+        (shape(unpack(run.trace(), initial_layout(ABLE))[-1]).split()[0], tuple(present(run)))
+        for run in runs("wwrrr", call)
+    }
+    assert found == want
+
+
+def test_nothing_is_tried_again_where_locked_memory_becomes_writable() -> None:
+    calls = """
+        mmap(W+0, 3p, PROT_READ, MAP_PRIVATE|MAP_FIXED|MAP_ANONYMOUS, -1, 0)
+        mlock(W+0, 3p)
+        madvise(W+0, 3p, MADV_DONTNEED_LOCKED)
+    """
+    found = after(calls, "mprotect(W+0, 3p, PROT_READ|PROT_WRITE)")
+    assert {tuple(present(run)) for run in found} >= {(), (0,), (0, 1), (0, 1, 2)}
+
+
+def test_a_page_of_shared_memory_may_fail_where_those_around_it_come() -> None:
+    calls = """
+        mmap(W+0, 8p, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_FIXED, memfd, 0)
+        mmap(W+16, 8p, PROT_READ, MAP_SHARED|MAP_FIXED, memfd, 0)
+        touch(W+2, 2, write)
+    """
+    found = after(calls, "madvise(W+16, 1p, MADV_POPULATE_READ)")
+    assert {tuple(present(run)) for run in found} == {(2, 3), (2, 3, 18, 19), (2, 3, 16, 18, 19)}
+
+
+def test_what_is_write_protected_stays_so_when_it_cannot_come() -> None:
+    calls = """
+        mmap(W+0, 1p, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_FIXED, memfd, 0)
+        uffd_register(uffd0, W+0, 1p, UFFDIO_REGISTER_MODE_WP)
+        uffd_writeprotect(uffd0, W+0, 1p, UFFDIO_WRITEPROTECT_MODE_WP)
+    """
+    for run in after(calls, "madvise(W+0, 1p, MADV_POPULATE_READ)"):
+        assert run.space.ptes[WINDOW // PAGE] & PTE_WP
+
+
+def test_a_huge_page_may_be_mapped_and_not_copied() -> None:
+    calls = """
+        mmap(W+0, 512p, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_FIXED, hugetlb, 0)
+        touch(W+0, 1, write)
+        mmap(W+512, 512p, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_FIXED|MAP_NORESERVE, hugetlb, 0)
+    """
+    found = after(calls, "madvise(W+512, 512p, MADV_POPULATE_WRITE)")
+    kinds = {run.space.ptes.get(WINDOW // PAGE + 512, 0) & PTE_KIND for run in found}
+    assert kinds == {0, PTE_FILE, PTE_ANON}
+
+
+def test_accesses_are_tried_again() -> None:
+    call = "touch(W+0, 8, write)"
+    found = [accesses(run, call) for run in runs("ww ss mm pp", call)]
+    assert found == ["ok ok ok ok ok ok ok ok"]
+
+
+def test_a_stack_without_memory_does_not_grow_once() -> None:
+    call = "touch(W+2, 3, write)"
+    found = [accesses(run, call) for run in runs("....gg", call)]
+    assert found == ["ok ok ok", "SEGV ok ok"]
+
+
+def test_a_huge_page_that_cannot_be_added_to_its_object_is_as_good_as_none() -> None:
+    calls = "mmap(W+0, 1024p, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_FIXED, hugetlb, 0)"
+    call = "touch(W+511, 2, write)"
+    found = [accesses(run, call) for run in after(calls, call)]
+    assert found == ["ok ok", "BUS ok", "ok BUS"]
+
+
+def test_a_page_of_a_disk_may_not_be_read() -> None:
+    call = "touch(W+0, 2, read)"
+    calls = "mmap(W+0, 2p, PROT_READ, MAP_SHARED|MAP_FIXED, {}, 0)"
+    for name, want in [("ext4", {"ok ok", "BUS ok", "ok BUS"}), ("ramfs", {"ok ok"})]:
+        assert {accesses(run, call) for run in after(calls.format(name), call)} == want
+
+
+def test_without_memory_for_a_transparent_huge_page_it_is_for_small_ones() -> None:
+    able = replace(ABLE, config=ABLE.config | {"THP_ALWAYS"})
+    calls = """
+        prctl(PR_SET_THP_DISABLE, 0, 0)
+        mmap(W+0, 512p, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_FIXED|MAP_ANONYMOUS, -1, 0)
+    """
+    found = after(calls, "touch(W+0, 1, write)", able)
+    assert len(next(found).space.ptes) >= 512
+    with pytest.raises(Unmodelled, match="khugepaged"):
+        next(found)
+
+
+@pytest.mark.parametrize(
+    ("call", "want"),
+    [
+        ("mincore(0, 0x800000000000)", ["ENOMEM"]),
+        ("msync(W+0, 2p, MS_SYNC)", ["ok"]),
+        ("madvise(W+0, 1p, MADV_REMOVE)", ["ok"]),
+        ("ftruncate(memfd, 0x1000)", ["ok"]),
+        ("process_madvise(W+0, 2p, MADV_DONTFORK, 0)", ["ok"]),
+        ("process_madvise(W+1, 1p, MADV_DONTFORK, 0)", ["ok", "EAGAIN"]),
+    ],
+)
+def test_results_that_there_may_be(call: str, want: list[str]) -> None:
+    assert [shape(step).split()[0] for step in made("mm", call)] == want
+
+
+def test_a_huge_page_between_others_may_stay_reserved() -> None:
+    calls = """
+        mmap(W+0, 1536p, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_FIXED|MAP_NORESERVE, hugetlb, 0)
+        touch(W+0, 1, write)
+        touch(W+512, 1, write)
+        touch(W+1024, 1, write)
+    """
+    kept = []
+    for run in after(calls, "madvise(W+512, 512p, MADV_REMOVE)"):
+        inode = run.space.files[FD_NAMES["hugetlb"]].inode
+        kept.append((sorted(inode.cached), sorted(inode.reserved)))
+    assert kept == [([0, 2], []), ([0, 2], [1])]
+    ends = list(after(calls, "madvise(W+0, 1536p, MADV_REMOVE)"))
+    assert len(ends) == 1
 
 
 def test_every_outcome_is_consistent() -> None:
