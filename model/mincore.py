@@ -1,6 +1,6 @@
 """mincore(2) (mm/mincore.c)."""
 
-from errno import EINVAL, ENOMEM
+from errno import EAGAIN, EINVAL, ENOMEM
 from typing import Final
 
 from abi.calls import Mincore
@@ -21,13 +21,14 @@ def mincore(space: AddressSpace, call: Mincore) -> int:
     follow from the program; the executor reports only the private copies.
 
     Raises:
-        SyscallError: EINVAL, ENOMEM.
+        SyscallError: EINVAL, ENOMEM; EAGAIN, as `AddressSpace.allocate`.
     """
     start, length = call.addr, call.length
     if start & PAGE - 1:
         raise SyscallError(EINVAL)  # mincore(2): the address is not page-aligned
     if start + length > space.environment.task_size:
         raise SyscallError(ENOMEM)  # mincore(2): the range ends beyond the address space
+    space.allocate(EAGAIN)  # mm/mincore.c: mincore(): what the answer is gathered in
     end = start + length + PAGE - 1 & -PAGE
     at = start
     for vma in space.between(start, end):

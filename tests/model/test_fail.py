@@ -219,6 +219,9 @@ def test_without_memory_for_a_transparent_huge_page_it_is_for_small_ones() -> No
 @pytest.mark.parametrize(
     ("call", "want"),
     [
+        ("mincore(W+0, 2p)", ["ok", "EAGAIN"]),
+        ("mincore(W+0, 4p)", ["ENOMEM", "EAGAIN"]),
+        ("mincore(W+0, 0)", ["ok", "EAGAIN"]),
         ("mincore(0, 0x800000000000)", ["ENOMEM"]),
         ("msync(W+0, 2p, MS_SYNC)", ["ok"]),
         ("madvise(W+0, 1p, MADV_REMOVE)", ["ok"]),
