@@ -312,9 +312,9 @@ class Fill:
 @dataclass(frozen=True, slots=True)
 class Fail:
     """Have allocation number `nth` of the next call fail, counted from 1 (/proc/self/fail-nth; Linux,
-    Documentation/fault-injection/fault-injection.rst). Nothing happens before calls that take several system calls
-    (touch, mincore, process_madvise, fill), nor before those that are a file system's work, which it may not survive
-    (ftruncate, msync, MADV_REMOVE).
+    Documentation/fault-injection/fault-injection.rst). Of mincore and process_madvise it is one of that system call,
+    of a touch one of its faults. Nothing happens before a fill, a mincore of more than 256 MiB, nor before what a file
+    system on a disk may not survive: ftruncate of its files, msync and MADV_REMOVE of shared mappings of them.
 
     The outcome is 0 or an errno: ENOENT on kernels without fault injection, EINVAL beyond 1 to 2**31 - 1. What the next
     call may then do is a set of outcomes; where an allocation did fail, its step says so (`trace.FAILED`).

@@ -36,6 +36,8 @@
 #define MADV_GUARD_INSTALL 102
 #endif
 #define RESULTS ((u8 *)SHARED(RESULTS))
+/* What one mincore(2) can be asked about (bytes). */
+#define AT_ONCE ((u64)ABI_TEXT_SIZE * ABI_PAGE)
 
 extern const char touch_first[], touch_last[], touch_caught[];
 int touch_raw(u64 addr, u64 write, u64 tag, volatile u64 *word);
@@ -187,17 +189,24 @@ static s64 touch(u64 addr, u64 pages, u64 access, const struct abi_record *r, u6
 	return (s64)outcome;
 }
 
-/* The residency of the first 62 pages, a bit each, or -errno; what is only in a file's page cache is left out. */
-static s64 mincore(u64 addr, u64 length, const struct abi_record *r, u64 count)
+/*
+ * The residency of the first 62 pages, a bit each, or -errno; what is only in a file's page cache is left out. failed: if
+ * not 0, an allocation of the system call is to fail.
+ */
+static s64 mincore(u64 addr, u64 length, const struct abi_record *r, u64 count, int *failed)
 {
 	u8 *vec = SHARED(TEXT);
-	u64 room = (u64)ABI_TEXT_SIZE * ABI_PAGE, bits = 0, done = 0;
+	u64 bits = 0, done = 0;
 	s64 err;
 
 	do {
-		u64 piece = length - done < room ? length - done : room;
+		u64 piece = length - done < AT_ONCE ? length - done : AT_ONCE;
 
+		if (failed)
+			inject_arm();
 		err = sys(mincore, addr + done, piece, vec);
+		if (failed)
+			*failed = inject_disarm();
 		for (u64 i = 0; !err && !done && i < (piece + ABI_PAGE - 1) / ABI_PAGE && i < 62; i++)
 			if (vec[i] & 1 && observe_is_telling(r, count, addr / ABI_PAGE + i))
 				bits |= 1ULL << i;
@@ -218,7 +227,8 @@ static s64 set_vma_name(u64 addr, u64 length, u64 name)
 	return sys(prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, addr, length, name ? text : 0);
 }
 
-static s64 process_madvise(u64 addr, u64 length, u64 advice, u64 flags)
+/* failed: if not 0, an allocation of the system call is to fail. */
+static s64 process_madvise(u64 addr, u64 length, u64 advice, u64 flags, int *failed)
 {
 	struct {
 		u64 base, length;
@@ -227,7 +237,11 @@ static s64 process_madvise(u64 addr, u64 length, u64 advice, u64 flags)
 
 	if (fd < 0)
 		return fd;
+	if (failed)
+		inject_arm();
 	ret = sys(process_madvise, fd, &range, 1, advice, flags);
+	if (failed)
+		*failed = inject_disarm();
 	sys(close, fd);
 	return ret;
 }
@@ -242,8 +256,11 @@ static s64 set_limit(u64 resource, u64 value)
 	return err ? err : sys(prlimit64, 0, resource, &limit, 0);
 }
 
-/* r: the layout before the call. */
-static s64 run_call(u64 opcode, const u64 *a, const struct abi_record *r, u64 count)
+/*
+ * r: the layout before the call. failed: where calls that take several system calls say whether an allocation of one
+ * failed, 0 if none is to.
+ */
+static s64 run_call(u64 opcode, const u64 *a, const struct abi_record *r, u64 count, int *failed)
 {
 	struct uffdio_register reg;
 	struct uffdio_writeprotect protect;
@@ -266,14 +283,14 @@ static s64 run_call(u64 opcode, const u64 *a, const struct abi_record *r, u64 co
 		protect = (struct uffdio_writeprotect){ .range = { a[1], a[2] }, .mode = a[3] };
 		return sys(ioctl, a[0], UFFDIO_WRITEPROTECT, &protect);
 	case OP_mincore:
-		return mincore(a[0], a[1], r, count);
+		return mincore(a[0], a[1], r, count, failed);
 	case OP_set_vma_name:
 		CTL(NAMED) = 1;
 		return set_vma_name(a[0], a[1], a[2]);
 	case OP_process_madvise:
 		if ((u32)a[2] == MADV_REMOVE)
 			CTL(CHANGED) = ~0ULL;
-		return process_madvise(a[0], a[1], a[2], a[3]);
+		return process_madvise(a[0], a[1], a[2], a[3], failed);
 	case OP_fill:
 		return filler_make(a[0], a[1], r, count);
 	case OP_setrlimit:
@@ -609,33 +626,76 @@ static int wants_reader(const u64 *w, u64 n)
 	return 0;
 }
 
-/* Whether an allocation of a call can be made to fail: it is one system call, and no file system's work. */
-static int can_fail(u64 opcode, const u64 *a)
+/* Whether an object is a file on a disk. */
+static int on_disk(u64 ident)
+{
+	switch (ident) {
+	case ABI_IDENT_EXT4:
+	case ABI_IDENT_XFS:
+	case ABI_IDENT_BTRFS:
+		return 1;
+	case ABI_IDENT_FILE:
+		return !(CTL(RESIDENT) >> ident & 1);
+	}
+	return 0;
+}
+
+/* Whether part of the range is a shared mapping of such a file. r: the layout before the call. */
+static int shares_disk(const struct abi_record *r, u64 count, u64 addr, u64 length)
+{
+	for (; count; r++, count--)
+		if (r->end > addr && (r->start <= addr || r->start - addr < length) &&
+		    r->perms & ABI_PERM_SHARED && on_disk(r->ident))
+			return 1;
+	return 0;
+}
+
+/* Whether a descriptor is of such a file. */
+static int opens_disk(u32 fd)
+{
+	const struct abi_object *object = SHARED(OBJECTS);
+
+	for (; object->fd; object++)
+		if (object->fd == fd)
+			return on_disk(object->ident);
+	return 0;
+}
+
+/*
+ * Whether an allocation of a call can be made to fail: of one system call of it, or of its faults, and of no file
+ * system's work. r: the layout before the call.
+ */
+static int can_fail(u64 opcode, const u64 *a, const struct abi_record *r, u64 count)
 {
 	switch (opcode) {
-	case OP_touch:
-	case OP_mincore:
-	case OP_fill:
-	case OP_process_madvise:
-	case OP_ftruncate:
-	case OP_msync:
 	case OP_fail:
+	case OP_fill:
 		return 0;
+	case OP_mincore:
+		return a[1] <= AT_ONCE;
+	case OP_madvise:
+	case OP_process_madvise:
+		return (u32)a[2] != MADV_REMOVE || !shares_disk(r, count, a[0], a[1]);
+	case OP_msync:
+		return !shares_disk(r, count, a[0], a[1]);
+	case OP_ftruncate:
+		return !opens_disk(a[0]);
 	}
-	return opcode != OP_madvise || (u32)a[2] != MADV_REMOVE;
+	return 1;
 }
 
 /* As run_call(); where an allocation was to fail, *failed says whether one did. */
 static s64 run_failing(u64 opcode, const u64 *a, const struct abi_record *r, u64 count, int *failed)
 {
-	int armed = CTL(FAIL_NTH) && can_fail(opcode, a);
+	int armed = CTL(FAIL_NTH) && can_fail(opcode, a, r, count);
+	int within = opcode == OP_mincore || opcode == OP_process_madvise;
 	s64 ret;
 
 	*failed = 0;
-	if (armed)
+	if (armed && !within)
 		inject_arm();
-	ret = run_call(opcode, a, r, count);
-	if (armed)
+	ret = run_call(opcode, a, r, count, armed ? failed : 0);
+	if (armed && !within)
 		*failed = inject_disarm();
 	if (opcode != OP_fail)
 		CTL(FAIL_NTH) = 0;
