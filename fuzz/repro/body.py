@@ -44,7 +44,7 @@ from abi.consts import (
     RESOURCE_NAMES,
     WORD,
 )
-from abi.trace import Step, describe
+from abi.trace import PERM_SHARED, Step, describe
 from fuzz.report import result_text
 from fuzz.repro.case import Case, ReproError
 from fuzz.repro.objects import descriptor, reports
@@ -54,8 +54,9 @@ from fuzz.repro.views import Views
 _INT: Final = 0x7FFFFFFF
 #: Results that are addresses.
 _PLACES: Final = (Mmap, Mremap, Brk, Shmat)
-#: Calls before which nothing is made to fail (abi.calls.Fail).
-_UNFAILING: Final = (Touch, Mincore, Fill, ProcessMadvise, Ftruncate, Msync, Fail)
+#: File systems of disks, and the bytes of which one mincore(2) is asked (abi.calls.Fail).
+_DISKS: Final = ("ext4", "xfs", "btrfs")
+_MINCORE: Final = 1 << 28
 _NAMES: Final = ("NULL", '"a"', '"b"', '"bad["', f'"{"n" * 80}"')
 
 
@@ -111,11 +112,20 @@ def _comments(case: Case, index: int) -> Iterator[Line]:
 
 def _call(case: Case, writer: "_Writer", views: Views, index: int) -> Iterator[Line]:
     call, ours = case.calls[index], case.ours[index]
+    fails = index > 0 and isinstance(case.calls[index - 1], Fail) and _can_fail(case, index)
     if isinstance(call, Touch):
-        yield Line("reaches", writer.touch(call, index), (describe(call, ours.value),))
+        accesses = writer.touch(call, index)
+        if fails:
+            accesses = f"failing_touch({accesses})"
+        yield Line("reaches", accesses, (describe(call, ours.value),))
         return
     expression = writer.call(call)
-    if index and isinstance(case.calls[index - 1], Fail) and _can_fail(call):
+    if fails and isinstance(call, Mincore):
+        range_ = expression.removeprefix("resident(")
+        expression = f"resident_after(failing(look({range_}), {range_}"
+    elif fails:
+        if isinstance(call, ProcessMadvise):
+            yield Line("statement", "open_self();")
         expression = f"failing({expression})"
     theirs = case.theirs[index].value if index < len(case.theirs) else 0
     if -ETIME in (ours.value, theirs):
@@ -140,10 +150,26 @@ def _call(case: Case, writer: "_Writer", views: Views, index: int) -> Iterator[L
     yield Line("is", expression, (writer.result(call, ours.value),))
 
 
-def _can_fail(call: Call) -> bool:
-    if isinstance(call, _UNFAILING):
-        return False
-    return not (isinstance(call, Madvise) and call.advice & 0xFFFFFFFF == MADV_REMOVE)
+def _can_fail(case: Case, index: int) -> bool:
+    """An allocation of the call is made to fail if the call before it says so (abi.calls.Fail)."""
+    call, objects = case.calls[index], case.environment.objects
+    disks = {o.ident for o in objects if o.fs in _DISKS and not o.stacked}
+    match call:
+        case Fail() | Fill():
+            return False
+        case Mincore():
+            return call.length <= _MINCORE
+        case Ftruncate():
+            return not any(o.fd == call.fd & 0xFFFFFFFF and o.ident in disks for o in objects)
+        case Madvise() | ProcessMadvise() if call.advice & 0xFFFFFFFF != MADV_REMOVE:
+            return True
+        case Madvise() | ProcessMadvise() | Msync():
+            return not any(
+                m.ident in disks and m.perms & PERM_SHARED
+                for m in case.ours[index - 1].layout
+                if m.start < call.addr + call.length and m.end > call.addr
+            )
+    return True
 
 
 def _end(case: Case, views: Views, step: Step) -> Iterator[Line]:

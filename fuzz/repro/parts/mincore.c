@@ -26,23 +26,38 @@ static int is_telling(unsigned long page)
 	return entry >> 63 && !(entry >> 61 & 1);
 }
 
-/* mincore(2): the residency of the first 62 pages as bits. */
-static long resident(unsigned long address, unsigned long length)
+static unsigned char resident_first[62];
+
+/* mincore(2) of all pages. */
+static long look(unsigned long address, unsigned long length)
 {
 	static unsigned char vector[1 << 16];
 	const unsigned long most = sizeof(vector) * PAGE;
-	unsigned long done = 0, piece, pages;
-	long bits = 0;
+	unsigned long done = 0, piece;
 
 	do {
 		piece = length - done < most ? length - done : most;
 		if (mincore(at(address + done), piece, vector))
 			return -1;
-		pages = (piece + PAGE - 1) / PAGE;
-		for (unsigned long i = 0; !done && i < pages && i < 62; i++)
-			if (vector[i] & 1 && is_telling(address / PAGE + i))
-				bits |= 1L << i;
+		if (!done)
+			memcpy(resident_first, vector, sizeof(resident_first));
 		done += piece;
 	} while (done < length);
+	return 0;
+}
+
+/* What it said of the first 62 pages, as bits. */
+static long resident_after(long looked, unsigned long address, unsigned long length)
+{
+	unsigned long pages = (length + PAGE - 1) / PAGE;
+	long bits = 0;
+
+	if (looked)
+		return -1;
+	for (unsigned long i = 0; i < pages && i < 62; i++)
+		if (resident_first[i] & 1 && is_telling(address / PAGE + i))
+			bits |= 1L << i;
 	return bits;
 }
+
+#define resident(address, length) resident_after(look(address, length), address, length)
