@@ -54,9 +54,6 @@ from model.space import (
     PTE_WRITABLE,
     PTE_ZERO,
     PTES_PER_TABLE,
-    RETRY_ALWAYS,
-    RETRY_NEVER,
-    RETRY_WITHOUT_MEMORY,
     AddressSpace,
 )
 from model.vma import Vma
@@ -99,9 +96,9 @@ def access(space: AddressSpace, addr: int, *, write: bool) -> int:
     strict = not write and flags & VM_ACCESS == VM_WRITE
     if strict and "STRICT_READ" in space.environment.config:
         return _read_what_is_there(space, vma, addr >> PAGE_SHIFT)
-    space.retries = RETRY_WITHOUT_MEMORY  # mm/oom_kill.c: pagefault_out_of_memory()
+    space.retries = True  # mm/oom_kill.c: pagefault_out_of_memory()
     outcome = fault(space, vma, addr >> PAGE_SHIFT, write=write)
-    space.retries = RETRY_NEVER
+    space.retries = False
     return outcome
 
 
@@ -235,8 +232,7 @@ def _fault_own(space: AddressSpace, vma: Vma) -> int:
 
 
 def _fault_file(space: AddressSpace, vma: Vma, page: int, *, write: bool, cow: bool) -> int:
-    """A page of a file that no page table entry maps yet (mm/memory.c: do_fault(); mm/shmem.c: shmem_fault()). One on a
-    disk may have to be read, and then cannot be without memory (mm/filemap.c: filemap_fault()).
+    """A page of a file that no page table entry maps yet (mm/memory.c: do_fault(); mm/shmem.c: shmem_fault()).
 
     Raises:
         SyscallError: as `AddressSpace.allocate`.
@@ -246,8 +242,6 @@ def _fault_file(space: AddressSpace, vma: Vma, page: int, *, write: bool, cow: b
     index = vma.pgoff + page - (vma.start >> PAGE_SHIFT)
     if not inode.shmem:
         if index >= inode.pages:
-            return TOUCH_SIGBUS
-        if vma.file.disk and space.loses():
             return TOUCH_SIGBUS
         space.ptes[page] = PTE_FILE
         if cow:
@@ -422,10 +416,9 @@ def _fault_in(
     """Fault in pages up to the first that fails; whether none did. begin: of which page it is told that it failed for
     want of memory, None for all (mm/gup.c: __get_user_pages())."""
     for page in range(start >> PAGE_SHIFT, end >> PAGE_SHIFT):
-        if begin is not None and page << PAGE_SHIFT != begin:
-            space.retries = RETRY_ALWAYS
+        space.retries = begin is not None and page << PAGE_SHIFT != begin
         outcome = fault(space, vma, page, write=write)
-        space.retries = RETRY_NEVER
+        space.retries = False
         if outcome == TOUCH_ENDLESS:
             raise Unmodelled("populating pages that fault for ever")
         if outcome != TOUCH_OK:

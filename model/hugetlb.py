@@ -269,8 +269,6 @@ def fault(space: AddressSpace, vma: Vma, page: int, *, write: bool) -> int:
             return refused if write and protected else TOUCH_OK
         elif index not in inode.reserved and not _can_take(space, 1):
             return TOUCH_SIGBUS
-        elif space.loses():
-            return TOUCH_SIGBUS  # hugetlb_no_page(): it cannot be added to the object
         else:
             inode.cached.add(index)
         entry = PTE_FILE | protected

@@ -77,12 +77,6 @@ _SOME: Final = -1
 #: The userfaultfd that reports events: FORK (where it may), REMAP, REMOVE and UNMAP.
 EVENT_UFFD: Final = FD_NAMES["uffd2"]
 
-#: Values of `AddressSpace.retries`: what becomes of a fault for which an allocation failed. It is told; it is tried
-#: again if it says that memory is wanting; it is tried again whatever it says.
-RETRY_NEVER: Final = 0
-RETRY_WITHOUT_MEMORY: Final = 1
-RETRY_ALWAYS: Final = 2
-
 #: Values of `AddressSpace.thp_disabled`: as PR_GET_THP_DISABLE gives them. The executor disables huge pages.
 THP_ENABLED: Final = 0
 THP_DISABLED: Final = 1
@@ -103,7 +97,8 @@ class AddressSpace:
     object that the program creates.
     events: what EVENT_UFFD reported of the call that runs (`abi.trace.EVENT`). child: what the child of a fork reports:
     records, VmFlags, and the rest.
-    failing: at which allocation from here on an injected failure is felt, 0 for none. retries: RETRY_*.
+    failing: at which allocation from here on an injected failure is felt, 0 for none. retries: a fault without memory
+    is tried again, so that nothing of it is felt.
     left_behind: the pages that were mapped by page tables which the call that runs freed, by table; kept only where a
     kernel may forget them ("STALE_TABLES").
     write_protected: a userfaultfd has write-protected pages. aged: advice made the kernel take pages for unused.
@@ -167,7 +162,7 @@ class AddressSpace:
         self.events: list[tuple[int, int, int, int, int]] = []
         self.child: tuple[bytes, bytes, bytes] | None = None
         self.failing = 0
-        self.retries = RETRY_NEVER
+        self.retries = False
         self.files: dict[int, File] = {}
         self.segments: tuple[Inode, ...] = ()
         self.uffds: frozenset[int] = frozenset()
@@ -358,10 +353,6 @@ class AddressSpace:
         """
         if not self.retries and self.fails():
             raise SyscallError(errno)  # fail: an allocation that was made to fail
-
-    def loses(self) -> bool:
-        """A fault allocates memory here, and says not that this is wanting but that there is no page."""
-        return self.retries != RETRY_ALWAYS and self.fails()
 
     def allocate_tables(self, start: int, end: int) -> int:
         """The kernel makes page tables for [start, end), one after the other: where the first one is missing, `end` if
