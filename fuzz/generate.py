@@ -131,12 +131,17 @@ def follow(aim: Aim, recipe: Recipe, limit: int) -> None:
     call = next(steps, None)
     while call is not None and len(aim.calls) < limit:
         if aim.fails and aim.random() < FAILING:
-            aim.step(Fail(1 + aim.below(aim.pick(_ALLOCATIONS))))
+            aim.step(let_fail(aim))
         value = aim.step(spoil(aim, call) if aim.random() < SPOILED else call)
         try:
             call = steps.send(value)
         except StopIteration:
             return
+
+
+def let_fail(aim: Aim) -> Fail:
+    """One of the first allocations of the next call fails."""
+    return Fail(1 + aim.below(aim.pick(_ALLOCATIONS)))
 
 
 def spoil(aim: Aim, call: Call) -> Call:

@@ -16,7 +16,7 @@ from abi.consts import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, PAGE, WOR
 from abi.environment import Geometry, Object
 from fuzz.aim import Aim, Run
 from fuzz.encode import MAX_CALLS
-from fuzz.generate import SEQUELS, draw_call, follow, move, spoil, touch_vma
+from fuzz.generate import SEQUELS, draw_call, follow, let_fail, move, spoil, touch_vma
 from fuzz.odds import USUAL
 from fuzz.statistics import Statistics
 
@@ -46,7 +46,7 @@ def mutate(
     unprivileged: bool = False,
     statistics: Statistics | None = None,
 ) -> Program:
-    """`program` with 1 to 6 edits; `run` is at its start and has stepped the result then.
+    """`program` with 1 to 6 edits, seldom with an allocation that fails; `run` is at its start and has stepped it then.
 
     Raises:
         whatever the model raises outside its domain. There is no program then: begin anew with a new run.
@@ -55,6 +55,7 @@ def mutate(
     ahead = list(program)
     places = sorted((aim.below(len(program) + 1) for _ in range(aim.pick(_EDITS))), reverse=True)
     edits = EDITS if len(program) <= _LONG else SHRINKING
+    failing = aim.below(len(program) + 1) if aim.fails else -1
     walked = 0
     while ahead or places:
         while places and (places[-1] <= walked or not ahead):
@@ -62,6 +63,8 @@ def mutate(
             aim.pick(edits)(aim, ahead)
         if not ahead or len(aim.calls) >= MAX_CALLS:
             break
+        if walked == failing:
+            aim.step(let_fail(aim))
         aim.step(mend(aim, ahead.pop(0)))
         walked += 1
     return _finish(aim)

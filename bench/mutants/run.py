@@ -5,9 +5,9 @@
         --seed N           of the programs (default: 1)
 
 A patch of patches/ is a mail whose headers say what is wrong with it (Wrong), how it would show itself (Shown-by), what
-is expected of it (Expected: behaviour, crash or harmless; Also: what else is right), and which bug that the kernel once
-had it puts back (Reintroduces). Each is built on top of the same base, and searched for from an empty corpus, by one
-worker, until the first difference.
+is expected of it (Expected: behaviour, crash, inconsistency or harmless; Also: what else is right), and which bug that
+the kernel once had it puts back (Reintroduces). Each is built on top of the same base, and searched for from an empty
+corpus, by one worker, until the first difference.
 """
 
 import argparse
@@ -34,7 +34,11 @@ RESULTS = HERE / "results.json"
 TREE = "linux-source-7.3"
 HARMLESS = "harmless"
 #: What each class of finding is called here.
-CLASSES = {"behaviour_changes": "behaviour", "crashes": "crash"}
+CLASSES = {
+    "behaviour change": "behaviour",
+    "crash": "crash",
+    "self-inconsistency": "inconsistency",
+}
 COLUMNS = f"{'':<40} {'expected':<10} {'found':<18} {'class':<6} {'after':>7} {'programs':>9} {'calls':>5}"
 
 
@@ -141,8 +145,8 @@ def attempt(mutant: Mutant, seconds: float, seed: int, state: Path) -> Row:
             problem=problem,
         )  # fmt: skip
     data = json.loads(result.read_text())
-    rows = {name: data[key] for key, name in CLASSES.items() if data[key]}
-    every = [row for those in rows.values() for row in those]
+    every = [*data["behaviour_changes"], *data["crashes"]]
+    rows = sorted({CLASSES[row["class"]] for row in every})
     others = [*data["preexisting"], *data["undecided"]]
     first = min(every, key=lambda row: row["sequences"] or 1 << 62, default=None)
     if mutant.is_harmless:

@@ -24,6 +24,7 @@ from abi.program import format_program, parse
 from fuzz.aim import Aim
 from fuzz.encode import decode, encode
 from fuzz.generate import DRAWS, OPENINGS, SEQUELS, follow, generate
+from fuzz.mutate import mutate
 from fuzz.restraint import is_costly
 from fuzz.statistics import Statistics
 from model.errors import Unmodelled
@@ -120,6 +121,24 @@ def test_allocations_fail_where_they_can(geometry: Geometry, objects: Objects) -
     calls = [call for program in failing for call in program]
     assert 0.1 < sum(isinstance(call, Fail) for call in calls) / len(calls) < 0.4
     assert {call.nth for call in calls if isinstance(call, Fail)} >= set(range(1, 12))
+
+
+def test_edits_have_allocations_fail_where_they_can(geometry: Geometry, objects: Objects) -> None:
+    """The rest of the program is there still: what it reached fails."""
+    able = replace(ENVIRONMENT, config=frozenset(("FAULT_INJECTION",)))
+    rng = Random(1)
+    base = generate(Random(2), Model(ENVIRONMENT, PROFILES["6.18"]).start(), geometry, objects, 8)
+    assert not any(isinstance(call, Fail) for call in base)
+    edited = []
+    for environment in (able, ENVIRONMENT):
+        made = []
+        for _ in range(300):
+            with suppress(Unmodelled):
+                run = Model(environment, PROFILES["6.18"]).start()
+                made.append(mutate(base, rng, run, geometry, objects))
+        edited.append(sum(any(isinstance(c, Fail) for c in each) for each in made) / len(made))
+    assert 0.1 < edited[0] < 0.35
+    assert edited[1] == 0
 
 
 def test_wild_arguments_are_a_minority(programs: list[Program], geometry: Geometry) -> None:
