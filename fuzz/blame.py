@@ -129,9 +129,12 @@ def _suspect(replay: Replay, model: Model, history: "History | None") -> tuple[s
 
 def change_that_explains(replay: Replay, model: Model) -> Change | None:
     """The named change without which, or with which, the model would have done what the kernel did; None if there is
-    none."""
+    none. Of several, the last that the kernel would have to lack, else the first that it would have to have: a kernel
+    that lacks what refined another change mostly has that."""
     changes = model.profile.changes
-    return next((each for each in CHANGES if _explains(changes ^ {each}, replay)), None)
+    had = [each for each in reversed(CHANGES) if each in changes]
+    lacked = [each for each in CHANGES if each not in changes]
+    return next((each for each in (*had, *lacked) if _explains(changes ^ {each}, replay)), None)
 
 
 def release_that_explains(replay: Replay, model: Model) -> Profile | None:

@@ -42,7 +42,7 @@ class CrashFinding:
     ran: what was running; before: what ran before it, oldest first; console: the last that the kernel printed; shown:
     what brought the report about again, with `ran` its last, nothing if it did not come; again: how that went; worker:
     which of several workers on one kernel saw it with programs of its own, -1 if there is one; places: why its
-    functions have no file and line, "" if they have.
+    functions have no file and line, "" if they have; sequences, seconds: as in `fuzz.findings.Finding`.
     """
 
     crash: Crash
@@ -56,6 +56,8 @@ class CrashFinding:
     worker: int = -1
     places: str = ""
     reduction: Reduction | None = None
+    sequences: int = 0
+    seconds: float = 0.0
 
     @property
     def program(self) -> Program:
@@ -141,6 +143,8 @@ class CrashFinding:
             "full": self.ran.full,
             "profile": self.profile,
             "environment": self.environment.to_json(),
+            "sequences": self.sequences,
+            "seconds": self.seconds,
         }
         files = {
             "report.md": self.text().encode(),

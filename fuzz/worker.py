@@ -442,7 +442,11 @@ class Worker:
     def _crashed(self, found: Sequence[CrashFinding]) -> None:
         """Reports of the kernel: written down as they are, then made smaller."""
         for each in found:
-            finding = each.located(self._site.vmlinux)
+            finding = replace(
+                each.located(self._site.vmlinux),
+                sequences=self._ledger.sequences,
+                seconds=round(time.monotonic() - self._since, 1),
+            )
             path = self._ledger.crash(finding)
             if path is None:
                 continue

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from abi.calls import Program
-from abi.program import parse
+from abi.environment import Geometry
+from abi.program import parse_all
 from fuzz import findings
 from fuzz.blame import KERNEL, Blame
 from fuzz.findings import Finding
@@ -189,27 +190,31 @@ class Judge:
 
     def _crash(self, directory: Path, data: dict[str, Any], side: str) -> Judged | None:
         signature = data["signature"]
-        environment = self._executor("patched").environment if side == "patched" else None
-        text = data["program"]
-        found = Judged(CRASH, signature, "", text, text.count("\n"), str(directory))
-        if environment is not None:
-            found = replace(found, calls=len(parse(text, environment.geometry)))
+        reduced = directory / "reduced"
+        text = reduced.read_text() if reduced.is_file() else data["program"]
+        found = Judged(
+            CRASH,
+            signature,
+            "on the patched kernel only",
+            text,
+            sum(map(len, parse_all(text, Geometry()))),
+            str(directory),
+            data["again"],
+            sequences=data["sequences"],
+            seconds=data["seconds"],
+        )
+        other = self._names["patched" if side == "base" else "base"]
+        seen = look(other, text, user=self._user, wanted=signature)
+        if signature in seen.signatures:
+            same = replace(found, kind=OLD, verdict="the base does the same")
+            return None if side == "base" else same
         if side == "base":
-            seen = look(self._names["patched"], text, user=self._user, wanted=signature)
-            if signature in seen.signatures:
-                return None
-            return replace(
-                found,
-                kind=OLD,
-                verdict="on the base only; it did not come when asked of the patched one",
-            )
-        seen = look(self._names["base"], text, user=self._user, wanted=signature)
+            # What did not come again there says nothing of the other.
+            kind, verdict = (BEHAVIOUR, MENDS) if data["stable"] else (OLD, "on the base, once")
+            return replace(found, kind=kind, verdict=verdict)
         if seen.unseen:
             return replace(found, verdict=f"the base could not be asked: {seen.unseen}")
-        if signature in seen.signatures:
-            return replace(found, kind=OLD, verdict="the base does the same")
-        again = data.get("again", "")
-        return replace(found, verdict="on the patched kernel only", because=again)
+        return found
 
     def _executor(self, side: str) -> KernelExecutor:
         if side not in self._executors:

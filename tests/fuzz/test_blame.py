@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from abi.program import parse
 from abi.trace import INCONSISTENT_LOCKED, unpack
+from fuzz import reference
 from fuzz.blame import (
     EITHER,
     KERNEL,
@@ -14,9 +15,10 @@ from fuzz.blame import (
     change_that_explains,
     release_that_explains,
 )
+from fuzz.changes import WITNESSES
 from fuzz.compare import diverging_step, initial_layout
 from fuzz.replay import Replay, replay
-from model.profile import MULTI_VMA_MOVE, Profile
+from model.profile import BY_NAME, MULTI_VMA_MOVE, PROFILES, Profile
 from model.run import Model
 from tests.fuzz.machine import ENVIRONMENT, NEW, OLD, FakeExecutor
 
@@ -64,6 +66,19 @@ def test_a_kernel_that_does_as_after_a_change_is_named_with_it() -> None:
     (found,) = replay([("", PROGRAM)], FakeExecutor(NEW), old)
     assert change_that_explains(found, old) is MULTI_VMA_MOVE
     assert "kernels with multi_vma_move" in blame(found, old, ()).because
+
+
+def test_of_a_change_and_what_refined_it_the_refinement_is_named() -> None:
+    """A kernel that refuses to move files placed for huge pages does what 6.16 did, too."""
+    machine = reference.environment()
+    text = (WITNESSES / "multi_vma_thp_area.prog").read_text()
+    newest = Model(machine, PROFILES["7.3"])
+    refined = BY_NAME["multi_vma_thp_area"]
+    lacking = Profile("", newest.profile.changes - {refined})
+    executor = FakeExecutor(lacking, environment=machine)
+    (found,) = replay([("", parse(text, machine.geometry))], executor, newest)
+    assert found.divergence is not None
+    assert change_that_explains(found, newest) is refined
 
 
 def test_the_first_release_that_does_so_is_found() -> None:

@@ -1,5 +1,6 @@
 """What a series changes, what its lines are in a kernel, how findings on both kernels are judged, and what is said."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from fuzz.patch.judge import (
 )
 from fuzz.patch.result import MOST, Result
 from fuzz.replay import replay
+from fuzz.sighting import Sighting
 from fuzz.status import DIVERGES, INCOMPLETE, OK
 from fuzz.triage import Known
 from kernels.blocks import Block
@@ -336,3 +338,74 @@ def test_the_page_has_all_of_it(series: Changed) -> None:
 def test_lines_without_a_program_have_a_reason(series: Changed) -> None:
     rows: tuple[Covered, ...] = cover(series, BLOCKS, {})
     assert all(each.why for each in rows)
+
+
+# Crashes: what a kernel shows of a program is said by a stand-in of `fuzz.sighting.look`.
+
+
+def crash(state: Path, *, stable: bool = True) -> Path:
+    path = state / "findings" / "WARNING"
+    path.mkdir(parents=True)
+    data = {
+        "signature": "the kernel reported: WARNING in move_vma",
+        "frames": ["move_vma"],
+        "program": "munmap(W+0, 1p)\nmunmap(W+1, 1p)\n",
+        "again": "it came again alone",
+        "stable": stable,
+        "sequences": 9,
+        "seconds": 3.5,
+    }
+    (path / "finding.json").write_text(json.dumps(data))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("side", "elsewhere", "stable", "expected"),
+    [
+        ("patched", False, True, (CRASH, "on the patched kernel only")),
+        ("patched", True, True, (OLD, "the base does the same")),
+        ("patched", None, True, (CRASH, "the base could not be asked: it does not boot")),
+        ("base", True, True, None),
+        ("base", False, True, (BEHAVIOUR, MENDS)),
+        ("base", False, False, (OLD, "on the base, once")),
+    ],
+)
+def test_reports_of_the_kernel(
+    state: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    side: str,
+    elsewhere: bool | None,
+    stable: bool,
+    expected: tuple[str, str] | None,
+) -> None:
+    path = crash(state, stable=stable)
+    signature = json.loads((path / "finding.json").read_text())["signature"]
+    asked: list[str] = []
+
+    def look(kernel: str, text: str, *, user: bool, wanted: str) -> Sighting:
+        asked.append(kernel)
+        shown = (signature,) if elsewhere else ()
+        return Sighting(
+            kernel, signatures=shown, unseen="" if elsewhere is not None else "it does not boot"
+        )
+
+    monkeypatch.setattr(judging, "look", look)
+    row = judge(path, "new", "old", side, NEW)
+    assert asked == ["new" if side == "patched" else "old"]
+    if expected is None:
+        assert row is None
+        return
+    assert row is not None
+    assert (row.kind, row.verdict) == expected
+    assert (row.calls, row.sequences, row.seconds) == (2, 9, 3.5)
+
+
+def test_the_smallest_series_of_a_crash_is_told(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = crash(state)
+    (path / "reduced").write_text("# smaller\nmunmap(W+0, 1p)\n")
+    monkeypatch.setattr(judging, "look", lambda kernel, text, **_: Sighting(kernel))
+    row = judge(path, "new", "old", "patched", NEW)
+    assert row is not None
+    assert row.calls == 1
