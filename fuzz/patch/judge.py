@@ -22,7 +22,7 @@ from fuzz.replay import Replay, replay
 from fuzz.sighting import look
 from fuzz.targets import Target
 from fuzz.triage import Known, explanation
-from kernel_bridge import BridgeError, KernelExecutor
+from kernel_bridge import KernelExecutor
 from kernels.blocks import Block, Line
 from model.profile import Profile
 from model.run import Model
@@ -235,6 +235,3 @@ def _because(blame: Blame) -> str:
 
 def _has(directory: Path) -> bool:
     return (directory / "finding.json").is_file()
-
-
-__all__ = ["BridgeError", "Judge", "Judged"]
