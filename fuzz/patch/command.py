@@ -163,21 +163,9 @@ def _search(
     share = 0.0 if options.first or options.base_image else options.kasan
     left = options.time * (1 - share) - _spent(state)
     watched = pair.watched
-    session = Options(
-        state=state,
-        corpus=state / "corpus",
-        profile=profile.name,
-        changes=tuple(sorted(change.name for change in profile.changes)),
-        seed=seed + _sessions(state),
-        workers=options.workers,
-        seconds=left,
-        guided=not options.unguided,
-        seeds=not options.unseeded,
-        unmask=True,
-        user=options.user,
-        target=pair.patched,
+    session = replace(
+        _session(pair.patched, state, state, left, profile, seed, options),
         also=(pair.base,),
-        release=profile.name,
         watched=tuple(block.address for block in watched),
         like=True,
         until_found=options.first,
@@ -205,22 +193,35 @@ def _search_with_kasan(
         done.problems.append(f"no kernel with KASAN: {error}")
         return
     place.mkdir(exist_ok=True)
-    session = Options(
+    session = _session(name, place, state, left, profile, seed + 1, options)
+    _fuzz(session, "the patched kernel with KASAN", done)
+
+
+def _session(
+    target: str,
+    place: Path,
+    state: Path,
+    seconds: float,
+    profile: Profile,
+    seed: int,
+    options: Namespace,
+) -> Options:
+    """What is the same on all kernels. place: the directory of this one."""
+    return Options(
         state=place,
         corpus=state / "corpus",
         profile=profile.name,
         changes=tuple(sorted(change.name for change in profile.changes)),
-        seed=seed + 1 + _sessions(place),
+        seed=seed + _sessions(place),
         workers=options.workers,
-        seconds=left,
+        seconds=seconds,
         guided=not options.unguided,
         seeds=not options.unseeded,
         unmask=True,
         user=options.user,
-        target=name,
+        target=target,
         release=profile.name,
     )
-    _fuzz(session, "the patched kernel with KASAN", done)
 
 
 def _fuzz(options: Options, what: str, done: _Done) -> Outcome | None:
