@@ -59,6 +59,10 @@ _LONG_SPAN: Final = 2048 * PAGE
 _COSTLY_SHARE: Final = 0.1
 #: Of programs, the share in which allocations are made to fail: what the kernel made of them takes long to find out.
 FAILING: Final = 0.2
+#: Where there may be fewer mappings than this, to reach the limit costs no more than some calls; the share of programs
+#: in which it is reached then.
+MANY_MAPPINGS: Final = 4096
+FILLING: Final = 0.03
 #: How often a wild address is an edge of one of the executor's own VMAs.
 _FOREIGN_SHARE: Final = 0.02
 _VM_WRITE: Final = 2
@@ -131,6 +135,7 @@ class Aim:
     __slots__ = (
         "_by_name",
         "_files",
+        "_fill_share",
         "_foreign",
         "_getrandbits",
         "_high",
@@ -147,6 +152,7 @@ class Aim:
         "_zeros",
         "calls",
         "fails",
+        "fills",
         "random",
         "run",
         "statistics",
@@ -183,9 +189,14 @@ class Aim:
         self._foreign = tuple((vma.start, vma.end) for vma in run.space.vmas)
         self._kept = frozenset(start for start, _ in self._foreign if start >= self._window)
         self._vmas: list[Vma] | None = None
-        config = getattr(getattr(run.space, "environment", None), "config", ())
+        environment = getattr(run.space, "environment", None)
+        config = getattr(environment, "config", ())
         #: Whether allocations are to be made to fail in this program, where that can be had.
         self.fails = "FAULT_INJECTION" in config and self.random() < FAILING
+        few = getattr(environment, "max_map_count", MANY_MAPPINGS) < MANY_MAPPINGS
+        #: Whether the limit of mappings is to be reached in this program, where that is cheap.
+        self.fills = few and self.random() < FILLING
+        self._fill_share = 1.0 if few else FILL_SHARE
 
     @property
     def vmas(self) -> list[Vma]:
@@ -211,7 +222,7 @@ class Aim:
         if type(call) in RESTRAINED:
             call = restrain(call, self._unprivileged)
             if is_costly(call):
-                share = FILL_SHARE if isinstance(call, Fill) else _COSTLY_SHARE
+                share = self._fill_share if isinstance(call, Fill) else _COSTLY_SHARE
                 if self.random() >= share:
                     call = cheapen(call)
         self.calls.append(call)

@@ -117,7 +117,7 @@ def generate(
     """
     aim = Aim(rng, run, geometry, objects, unprivileged, statistics)
     length = length or aim.pick(_LENGTHS)
-    follow(aim, aim.pick(OPENINGS), length)
+    follow(aim, confine.reach_map_limit if aim.fills else aim.pick(OPENINGS), length)
     while len(aim.calls) < length:
         follow(aim, aim.pick(SEQUELS), length)
     if statistics is not None:

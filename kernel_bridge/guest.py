@@ -47,6 +47,9 @@ _CONSOLE: Final = 1 << 20
 _LAST_WORDS: Final = 2.0
 #: What stands in what is printed where a guest was lost and another booted.
 _LOST: Final = "\n[vmadiff: lost connection: {}]\n"
+#: The limit of mappings, and what makes it cheap to reach.
+_MAPPINGS: Final = "/proc/sys/vm/max_map_count"
+_FEW: Final = "1000"
 _SHM: Final = "/dev/shm"
 _DEBUG: Final = "/sys/kernel/debug"
 #: Allocations that may wait, and single pages, are not made to fail unless that is asked for; and each failure would be
@@ -565,6 +568,7 @@ class Guest(Remote):
         with contextlib.suppress(FileExistsError):
             self.mkdir(_SHM, 0o1777)
         self.syscall("mount", "tmpfs", _SHM, "tmpfs", 0, 0)
+        self.put(_MAPPINGS, _FEW)
         with contextlib.suppress(OSError):
             self.syscall("mount", "debugfs", _DEBUG, "debugfs", 0, 0)
         self._let_allocations_fail()

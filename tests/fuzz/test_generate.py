@@ -25,7 +25,7 @@ from fuzz.aim import Aim
 from fuzz.encode import decode, encode
 from fuzz.generate import DRAWS, OPENINGS, SEQUELS, follow, generate
 from fuzz.mutate import mutate
-from fuzz.restraint import is_costly
+from fuzz.restraint import is_costly, is_filling
 from fuzz.statistics import Statistics
 from model.errors import Unmodelled
 from model.profile import PROFILES
@@ -236,3 +236,20 @@ def test_programs_reach_the_rules_of_mremap(geometry: Geometry, objects: Objects
     assert 0.2 <= data["multi_move_share"] <= 0.45, data
     assert statistics.multi_moves_done > statistics.multi_moves * 0.4, data
     assert unmodelled < 100
+
+
+def test_the_limit_of_mappings_is_reached_where_that_is_cheap(
+    geometry: Geometry, objects: Objects
+) -> None:
+    """As on guests, where it is set for that."""
+    shares = []
+    for limit in (1000, 65530):
+        model = Model(replace(ENVIRONMENT, max_map_count=limit), PROFILES["6.18"])
+        rng, made = Random(1), []
+        for _ in range(500):
+            with suppress(Unmodelled):
+                made.append(generate(rng, model.start(), geometry, objects))
+        filling = [program for program in made if any(is_filling(call) for call in program)]
+        shares.append(len(filling) / len(made))
+    assert 0.01 < shares[0] < 0.06
+    assert shares[1] < 0.005
