@@ -196,6 +196,25 @@ def lay_thp(aim: Aim) -> Steps:
         yield use_huge(aim, at, length)
 
 
+def move_tables(aim: Aim) -> Steps:
+    """Small pages across a boundary of page tables, with others in the same table, move to the same place of another,
+    so that the table could move as a whole; then all are accessed."""
+    source, target = aim.huge_page(), aim.huge_page()
+    before, behind = 1 + aim.below(4), aim.below(4)
+    offset = PMD_SIZE - before * PAGE if aim.chance(0.8) else aim.below(3) * PAGE
+    at, to, length = source + offset, target + offset, (before + behind) * PAGE
+    others = [base + aim.below(8) * PAGE for base in (source, target) if aim.chance(0.5)]
+    for other in others:
+        yield Mmap(other, PAGE, _RW, _ANON | MAP_FIXED, -1, 0)
+        yield Touch(other, 1, ACCESS_WRITE)
+    yield Mmap(at, length, _RW, _ANON | MAP_FIXED, -1, 0)
+    yield Touch(at, length // PAGE, ACCESS_WRITE)
+    yield Mremap(at, length, length, _MOVE, to if aim.chance(0.8) else to + PAGE)
+    yield Touch(to, length // PAGE, aim.access())
+    for other in others:
+        yield Touch(other, 1, aim.access())
+
+
 #: As likely as they are frequent, among the openings and the sequels.
-LAYING: Final = (lay_huge, copy_huge, lay_thp)
+LAYING: Final = (lay_huge, copy_huge, lay_thp, move_tables)
 USING: Final = (ask_huge,)
