@@ -6,6 +6,7 @@ state directory of its own. When its kernel is lost for good it is left behind, 
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 from typing import Any, Final
 
@@ -25,6 +26,11 @@ from model.run import Model
 
 #: Messages that are passed on as they are.
 _PASSED: Final = ("note",)
+
+
+def state_of(state: Path, name: str) -> Path:
+    """Where what a further kernel shows is kept, below a session's directory."""
+    return state / "targets" / name.replace("/", "-").replace(":", "-")
 
 
 class Follower:
@@ -47,7 +53,7 @@ class Follower:
                 profile = profile_of(settings.profile, settings.changes)
             else:
                 profile = examine(executor).profile
-            state = settings.state_path / "targets" / name.replace("/", "-").replace(":", "-")
+            state = state_of(settings.state_path, name)
             state.mkdir(parents=True, exist_ok=True)
             own = replace(
                 settings,

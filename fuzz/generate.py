@@ -70,7 +70,7 @@ Recipe = Callable[[Aim], Steps]
 
 #: How often a call of a fresh program has an argument spoiled; an allocation failing, in a program where they are to.
 SPOILED: Final = 0.3
-FAILING: Final = 0.25
+FAILING_CALLS: Final = 0.25
 
 _RW: Final = PROT_READ | PROT_WRITE
 _ANON: Final = MAP_PRIVATE | MAP_ANONYMOUS
@@ -130,7 +130,7 @@ def follow(aim: Aim, recipe: Recipe, limit: int) -> None:
     steps = recipe(aim)
     call = next(steps, None)
     while call is not None and len(aim.calls) < limit:
-        if aim.fails and aim.random() < FAILING:
+        if aim.fails and aim.random() < FAILING_CALLS:
             aim.step(let_fail(aim))
         value = aim.step(spoil(aim, call) if aim.random() < SPOILED else call)
         try:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,3 +27,12 @@ def write_json(path: Path, data: dict[str, Any]) -> None:
         OSError: it could not be written.
     """
     write_atomically(path, json.dumps(data, indent=1).encode() + b"\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What `write_json` wrote; nothing if it is not there, or damaged."""
+    with suppress(OSError, ValueError):
+        data = json.loads(path.read_text())
+        if isinstance(data, dict):
+            return data
+    return {}

@@ -10,14 +10,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fuzz import corpus, history
 from fuzz.display import Screen, columns
+from fuzz.follow import state_of
 from fuzz.headlines import KERNEL
 from fuzz.kept_profiles import profile_of
 from fuzz.kernels_command import Shown
-from fuzz.output import check_output, write_json
+from fuzz.output import check_output, read_json, write_json
 from fuzz.pages import patch as pages
 from fuzz.patch.cover import cover
 from fuzz.patch.judge import CRASH, UNDECIDED, Judge, Judged
@@ -172,7 +173,7 @@ def _search(
     )
     outcome = _fuzz(session, "both kernels", done)
     if outcome is not None:
-        known = _read(state / _REACHED)
+        known = read_json(state / _REACHED)
         for place, program in outcome.reached.items():
             known.setdefault(str(watched[place].address), program)
         write_json(state / _REACHED, known)
@@ -256,7 +257,7 @@ def _conclude(
                 row = Judged(UNDECIDED, directory.name, str(error), "", 0, str(directory))
             if row is not None:
                 rows.append(row)
-    reached = {int(address): program for address, program in _read(state / _REACHED).items()}
+    reached = {int(address): program for address, program in read_json(state / _REACHED).items()}
     covered = cover(pair.changed, pair.blocks, reached) if pair.changed else ()
     last = _last_points(state)
     with_kasan = _last_points(state / _KASAN)
@@ -283,7 +284,7 @@ def _conclude(
 
 def _directories(state: Path, pair: Pair) -> Iterator[tuple[Path, str]]:
     """Where findings are, and of which side."""
-    base = state / "targets" / pair.base.replace("/", "-").replace(":", "-")
+    base = state_of(state, pair.base)
     for place, side in ((state, "patched"), (state / _KASAN, "patched"), (base, "base")):
         for path in sorted((place / "findings").glob("*")):
             if path.is_dir():
@@ -302,14 +303,6 @@ def _spent(state: Path) -> float:
 
 def _sessions(state: Path) -> int:
     return len(_last_points(state))
-
-
-def _read(path: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError):
-        data = json.loads(path.read_text())
-        if isinstance(data, dict):
-            return data
-    return {}
 
 
 def _say(text: str) -> None:

@@ -90,9 +90,3 @@ def _why_not(path: str, files: Collection[str]) -> str:
     if path not in files:
         return "its file is not in this kernel, or all of it is inlined or left out by the configuration"
     return "a declaration, a comment, part of a longer statement, or left out by the configuration"
-
-
-def lines_of(blocks: Sequence[Block], changed: Changed) -> tuple[Line, ...]:
-    """The changed lines among those of these blocks."""
-    lines = set().union(*(block.lines for block in blocks)) if blocks else set()
-    return tuple(line for line in changed.lines if line in lines)

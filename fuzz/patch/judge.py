@@ -132,6 +132,7 @@ class Judge:
         return Judged(OLD, title, verdict, program, 0, str(directory))
 
     def _divergence(self, directory: Path, finding: Finding, side: str) -> Judged | None:
+        known = explanation(finding.signature, finding.environment.release, self._known)
         other = self._replay("patched" if side == "base" else "base", finding.program, finding)
         found = Judged(
             BEHAVIOUR,
@@ -150,23 +151,18 @@ class Judge:
         if other is None:
             return replace(found, kind=UNDECIDED, verdict="the other kernel could not be asked")
         if other.text == finding.signature:
-            return None if side == "base" else self._old(found, finding)
+            same = "the base does the same"
+            verdict = f"{same}: {known.cause}" if known else same
+            old = replace(found, kind=OLD, verdict=verdict, because="")
+            return None if side == "base" else old
         if other.divergence is not None:
             return None if side == "base" else replace(found, verdict=UNSTATED)
         if side == "base":
-            known = explanation(finding.signature, finding.environment.release, self._known)
             verdict = FIXES if known else MENDS
             return replace(found, verdict=verdict, because=known.cause if known else "")
         if finding.divergence.theirs.inconsistent:
             found = replace(found, kind=INCONSISTENT)
         return replace(found, verdict=BREAKS, because=_because(finding.blame))
-
-    def _old(self, found: Judged, finding: Finding) -> Judged:
-        known = explanation(finding.signature, finding.environment.release, self._known)
-        verdict = "the base does the same"
-        return replace(
-            found, kind=OLD, verdict=f"{verdict}: {known.cause}" if known else verdict, because=""
-        )
 
     def _replay(self, side: str, program: Program, finding: Finding) -> Replay | None:
         """What becomes of the program there, if it is the same twice and can be told."""

@@ -1,14 +1,13 @@
 """The two kernels of a comparison: built of a tree and a series, and kept for its next version, or given as images."""
 
-import json
 from collections.abc import Callable, Collection, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from fuzz.output import read_json, write_json
 from fuzz.patch.changed import Changed, changed
-from fuzz.storage import write_atomically
 from kernels import KernelError
 from kernels.archive import Say
 from kernels.blocks import Block, blocks
@@ -71,6 +70,7 @@ class Builder:
         self._arch = arch
         self._say = say
         self._progress = progress
+        self._facts = workshop.place / _BUILT
         self.base = workshop.commit(series.base)
         if series.tip:
             self.patched = workshop.commit(series.tip)
@@ -144,18 +144,10 @@ class Builder:
 
     def _is_built(self, name: str, facts: dict[str, Any]) -> bool:
         try:
-            known = self._known()[name]
+            known = read_json(self._facts)[name]
             return bool(known == {**facts, "sha256": checksum(find(name).image)})
         except (KernelError, KeyError):
             return False
 
     def _remember(self, name: str, facts: dict[str, Any]) -> None:
-        data = json.dumps({**self._known(), name: facts}, indent=1)
-        write_atomically(self._workshop.place / _BUILT, data.encode())
-
-    def _known(self) -> dict[str, Any]:
-        with suppress(OSError, ValueError):
-            data = json.loads((self._workshop.place / _BUILT).read_text())
-            if isinstance(data, dict):
-                return data
-        return {}
+        write_json(self._facts, {**read_json(self._facts), name: facts})
