@@ -59,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
         _add_fuzz,
+        _add_soak,
         _add_run,
         _add_faults,
         _add_minimize,
@@ -135,6 +136,27 @@ def _add_fuzz(commands: Commands) -> None:
         "below STATE/findings (report.md, program, finding.json). A divergence never stops the session.",
         targets=True,
     )
+    _add_session(parser)
+    parser.add_argument(
+        "--unguided", action="store_true", help="do without Atheris' coverage guidance"
+    )
+
+
+def _add_soak(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "soak",
+        "the same without guidance, as fast as can be",
+        "As `vmadiff fuzz`, without Atheris: programs are made and edited at random, none is kept for the branches of\n"
+        "the model that it reaches, and the model is compiled (by mypyc, once; where that cannot be, it runs as it is\n"
+        "written). For long runs.",
+        targets=True,
+    )
+    _add_session(parser)
+
+
+def _add_session(parser: argparse.ArgumentParser) -> None:
+    """What `fuzz` and `soak` have in common."""
     parser.add_argument(
         "--time",
         type=_seconds,
@@ -167,9 +189,6 @@ def _add_fuzz(commands: Commands) -> None:
         default=Path(".vmadiff"),
         metavar="DIR",
         help="where findings, the corpus and programs under way are kept (default: .vmadiff)",
-    )
-    parser.add_argument(
-        "--unguided", action="store_true", help="do without Atheris' coverage guidance"
     )
     parser.add_argument(
         "--unseeded", action="store_true", help="do without the programs that come with vmadiff"

@@ -16,6 +16,9 @@ from abi.program import ProgramError, format_call
 from fuzz import corpus, reference
 from fuzz.bisect_command import bisect as bisect
 from fuzz.check_command import check_corpus as check_corpus
+from fuzz.compiled import CompileError
+from fuzz.compiled import build as build_compiled
+from fuzz.compiled import is_built as is_compiled
 from fuzz.console import reports
 from fuzz.corpus import shipped
 from fuzz.corpus_command import corpus_command as corpus_command
@@ -72,6 +75,26 @@ _READERS = {"query": "PROCMAP_QUERY", "maps": "/proc/self/maps"}
 
 def fuzz(options: Namespace) -> int:
     """`vmadiff fuzz`"""
+    return _fuzz(options, guided=not options.unguided)
+
+
+def soak(options: Namespace) -> int:
+    """`vmadiff soak`"""
+    return _fuzz(options, guided=False, compiled=_compiled())
+
+
+def _compiled() -> Path | None:
+    """The compiled model; None, and a line about it, where there can be none."""
+    try:
+        if not is_compiled():
+            print("compiling the model: about a minute, once", flush=True)
+        return build_compiled()
+    except CompileError as error:
+        print(f"the model runs as it is written, at half the speed: {error}", flush=True)
+        return None
+
+
+def _fuzz(options: Namespace, *, guided: bool, compiled: Path | None = None) -> int:
     check_output(options.json)
     _make_directory(options.state)
     directory = options.corpus or options.state / "corpus"
@@ -105,12 +128,13 @@ def fuzz(options: Namespace) -> int:
             workers=options.workers,
             seconds=seconds or None,
             runs=options.runs,
-            guided=not options.unguided,
+            guided=guided,
             seeds=not options.unseeded,
             unmask=options.unmask,
             user=options.user,
             target=options.target,
             also=also,
+            compiled=compiled,
             release=environment.release,
         ),
         Screen(sys.stdout, columns()),

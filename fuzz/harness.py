@@ -19,9 +19,11 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final, NoReturn
 
+from fuzz import compiled
 from fuzz.settings import Settings, encode_message
 from fuzz.sources import PACKAGE, install
 from fuzz.tracing import skip_reached
@@ -108,7 +110,7 @@ def work(
     worker, producer = assemble(settings, tell, reached, branches)
     if watch is not None:
         watch(worker)
-    if engine is None:
+    if engine is None and settings.guided:
         tell("note", text="no Atheris here: fuzzing without coverage guidance")
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -134,7 +136,10 @@ def load_engine() -> Any:
 
 
 def _import_model(settings: Settings, engine: Any) -> int:
-    """Import the model, instrumented and with its planted mistake; how many branches it has."""
+    """Import the model: compiled, or instrumented and with its planted mistake; how many branches it has."""
+    if settings.compiled:
+        compiled.use(Path(settings.compiled))
+        return 0
     edits: dict[str, list[tuple[str, str]]] = {}
     if settings.mistake:
         from fuzz.mistakes import find

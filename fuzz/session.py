@@ -32,7 +32,8 @@ _SEED_STEP: Final = 0x9E3779B1
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a session is asked to do. Directories exist; release: that of the kernel, for people; seconds None means no
-    limit, as does runs None; watched, like, until_found: as in `fuzz.settings.Settings`."""
+    limit, as does runs None; compiled: the directory of the compiled model, None to run what is written; watched, like,
+    until_found: as in `fuzz.settings.Settings`."""
 
     state: Path
     corpus: Path
@@ -48,6 +49,7 @@ class Options:
     user: bool = False
     target: str = "local"
     also: tuple[str, ...] = ()
+    compiled: Path | None = None
     release: str = ""
     watched: tuple[int, ...] = ()
     like: bool = False
@@ -155,6 +157,7 @@ class Session:
                     user=o.user,
                     target=o.target,
                     also=o.also,
+                    compiled=str(o.compiled or ""),
                     watched=o.watched,
                     like=o.like,
                     until_found=o.until_found,

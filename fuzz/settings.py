@@ -18,7 +18,8 @@ class Settings:
     the corpus; replay: files that dead workers left;
     mistake: the planted mistake to fuzz with; until_found: stop at the first confirmed divergence;
     user: programs run as an ordinary user even if this is root; target: the kernel's name; also: those of
-    further ones that run the same programs; watched: blocks of the kernel that programs are to reach; like: the further
+    further ones that run the same programs; compiled: the directory of the compiled model, "" to run what is written;
+    watched: blocks of the kernel that programs are to reach; like: the further
     ones are held to what this one is held to.
     """
 
@@ -44,6 +45,7 @@ class Settings:
     user: bool = False
     target: str = "local"
     also: tuple[str, ...] = ()
+    compiled: str = ""
     watched: tuple[int, ...] = ()
     like: bool = False
 

@@ -39,6 +39,8 @@ from model.vma import Vma
 #: Offsets of the parts of an io_uring, and the bits that choose one (include/uapi/linux/io_uring.h: IORING_OFF_*).
 _RINGS: Final = (0, 0x800_0000)
 _SQES: Final = 0x1000_0000
+#: Offsets at which an io_uring has something to map.
+_OFFSETS: Final = (*_RINGS, _SQES)
 _PARTS: Final = 0xF800_0000
 
 
@@ -87,7 +89,7 @@ def _iouring_area(space: AddressSpace, addr: int, pgoff: int) -> None:
     if addr:
         raise SyscallError(EINVAL)  # io_uring/memmap.c: the address is the kernel's to choose
     parts = _PARTS if IOURING_OFFSET_MASK in space.changes else WORD
-    if pgoff << PAGE_SHIFT & parts not in (*_RINGS, _SQES):
+    if pgoff << PAGE_SHIFT & parts not in _OFFSETS:
         # io_uring_setup(2): nothing of an io_uring is at this offset
         raise SyscallError(EINVAL if IOURING_AREA_EINVAL in space.changes else ENOMEM)
 

@@ -192,9 +192,7 @@ class AddressSpace:
 
     def copy(self) -> "AddressSpace":
         """An equal address space that shares no mutable state but the page caches of its files."""
-        new = AddressSpace.__new__(AddressSpace)
-        new.environment = self.environment
-        new.changes = self.changes
+        new = AddressSpace(self.environment, self.changes)
         new.brk = self.brk
         new.vmas = [vma.copy() for vma in self.vmas]
         new.starts = self.starts.copy()

@@ -274,17 +274,18 @@ class Vma:
 
     def copy(self) -> "Vma":
         """The same VMA as another value, its packed record included."""
-        new = Vma.__new__(Vma)
-        new.start = self.start
-        new.end = self.end
-        new.flags = self.flags
-        new.file = self.file
-        new.pgoff = self.pgoff
-        new.anonymous = self.anonymous
-        new.anon_vma = self.anon_vma
+        new = Vma(
+            self.start,
+            self.end,
+            self.flags,
+            self.file,
+            self.pgoff,
+            anonymous=self.anonymous,
+            anon_vma=self.anon_vma,
+            uffd=self.uffd,
+            name=self.name,
+        )
         new.moved = self.moved
-        new.uffd = self.uffd
-        new.name = self.name
         new.label = self.label
         new.policy = self.policy
         new.record = self.record

@@ -288,11 +288,22 @@ def test_same_seed_same_session(tmp_path: Path) -> None:
     assert results[0] == results[1]
 
 
-def test_unguided_is_said(tmp_path: Path) -> None:
+def test_unguided_is_as_asked(tmp_path: Path) -> None:
     status, out, _ = run("fuzz", "--runs", 300, "--unguided", "--json", "o", cwd=tmp_path)
     assert status in (0, 1)
-    assert "without coverage guidance" in out
+    assert "Atheris" not in out
     assert not json.loads((tmp_path / "o").read_text())["guided"]
+
+
+def test_soak_finds_nothing_either(tmp_path: Path) -> None:
+    status, out, err = run("soak", "--runs", 3000, "--seed", 1, "--json", "o", cwd=tmp_path)
+    data = json.loads((tmp_path / "o").read_text())
+    assert (status, err, data["divergences_new"]) == (0, "", 0), out
+    assert set(data) >= SUMMARY
+    assert data["sequences"] == 3000
+    assert not data["guided"]
+    assert data["statistics"]["multi_moves"] > 10
+    assert leftovers(tmp_path / ".vmadiff") == []
 
 
 def test_several_workers_share_the_runs(tmp_path: Path) -> None:
