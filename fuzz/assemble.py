@@ -1,4 +1,4 @@
-"""Puts a worker together: executor, model, producer, seeds, and what dead workers left."""
+"""Puts a worker together: executor, model, producer, seeds."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -9,7 +9,6 @@ from abi.calls import Program
 from abi.environment import Geometry
 from fuzz import corpus
 from fuzz.follow import Follower
-from fuzz.inflight import replay_path
 from fuzz.ledger import Tell
 from fuzz.produce import Producer
 from fuzz.profiles import profile_of
@@ -48,10 +47,6 @@ def assemble(
     ]
     if target.unwatched:
         tell("note", text=target.unwatched)
-    own = worker.inflight_path
-    for path in (replay_path(own), own, *map(Path, settings.replay)):
-        if path.exists():
-            worker.replay(path)
     return worker, producer
 
 

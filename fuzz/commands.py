@@ -157,7 +157,7 @@ def _fuzz(options: Namespace, *, guided: bool, compiled: Path | None = None) -> 
         return DIVERGES
     if outcome.interrupted:
         return INTERRUPTED
-    return INCOMPLETE if outcome.left else OK
+    return INCOMPLETE if outcome.left or outcome.unfinished else OK
 
 
 def run(options: Namespace) -> int:

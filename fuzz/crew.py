@@ -8,14 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 
 from fuzz.settings import Message, Settings
 
-#: Seconds a worker has to finish after it was asked to.
+#: Seconds without a word from a worker that was asked to finish, beside those in which its kernel may be silent, and
+#: how many times as long it has in all.
 PATIENCE = 20.0
+_IN_ALL = 3
 _CHUNK = 1 << 16
 
 
@@ -31,10 +34,14 @@ class Hand:
         self.settings = settings
         self.log = log
         self.asked: float | None = None
+        self.heard = time.monotonic()
+        #: Seconds in which it may have nothing to say.
+        self.patience = PATIENCE
         self._partial = b""
         read, write = os.pipe()
         try:
-            with log.open("ab") as out:
+            # It is asked to end by a signal, which has to wait until it can hear.
+            with log.open("ab") as out, _blocked(signal.SIGTERM):
                 self.process = subprocess.Popen(
                     [
                         sys.executable,
@@ -62,6 +69,7 @@ class Hand:
         chunk = os.read(self.pipe, _CHUNK)
         if not chunk:
             return None
+        self.heard = time.monotonic()
         *lines, self._partial = (self._partial + chunk).split(b"\n")
         return [json.loads(line) for line in lines]
 
@@ -71,6 +79,15 @@ class Hand:
             self.asked = time.monotonic()
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(signal.SIGTERM)
+
+    @property
+    def is_overdue(self) -> bool:
+        """It was asked to finish, and has neither done so nor said anything for too long."""
+        if self.asked is None:
+            return False
+        now = time.monotonic()
+        quiet, late = now - max(self.asked, self.heard), now - self.asked
+        return quiet > self.patience or late > self.patience * _IN_ALL
 
     def kill(self) -> None:
         """End it and all it started."""
@@ -127,10 +144,10 @@ class Crew:
         return hand.bury()
 
     def ask_all(self) -> None:
-        """Ask all to finish; kill who was asked long ago."""
+        """Ask all to finish; kill who is overdue."""
         for hand in self.hands:
             hand.ask()
-            if hand.asked is not None and time.monotonic() - hand.asked > PATIENCE:
+            if hand.is_overdue:
                 hand.kill()
 
     def close(self) -> None:
@@ -139,6 +156,16 @@ class Crew:
             hand.kill()
             self.let_go(hand)
         self._selector.close()
+
+
+@contextmanager
+def _blocked(number: signal.Signals) -> Iterator[None]:
+    """Processes that are started in here have the signal wait until they unblock it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (number,))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _import_path() -> str:

@@ -86,6 +86,10 @@ class Follower:
             target.close()
             raise
 
+    def take_up(self) -> None:
+        """Compare what was running here when a worker died."""
+        self._guard(self._worker.take_up)
+
     def take(self, prepared: Prepared) -> None:
         """Compare a program here, too."""
         if self._shares_predictions:

@@ -99,6 +99,8 @@ def work(
     asked: list[int] = []
     # To stop may be asked for before there is a worker to be stopped.
     signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+    # It is started with this one blocked, so that it is not ended by it before.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     engine = load_engine() if settings.guided else None
     reached: set[int] = set()
@@ -120,6 +122,7 @@ def work(
     if asked:
         worker.stop()
     with contextlib.closing(worker):
+        worker.take_up()
         if engine is None:
             fuzz_unguided(settings, worker, producer)
         else:

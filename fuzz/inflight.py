@@ -8,6 +8,7 @@ checksum tells, means that nothing was running.
 import json
 import os
 import struct
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ from zlib import crc32
 from abi.calls import Program
 from abi.environment import Geometry
 from fuzz.encode import decode
+from fuzz.storage import write_atomically
 
 _MAGIC: Final = b"vmadiff\0"
 #: Magic, bytes that follow, their checksum.
@@ -32,7 +34,7 @@ class Inflight:
         self._origin = json.dumps({"geometry": asdict(geometry)}).encode() + b"\n"
         self._descriptor = -1
 
-    def record(self, batch: list[bytes]) -> None:
+    def record(self, batch: Sequence[bytes]) -> None:
         """Replace what is recorded by `batch`, byte forms. It outlives the process, not a power cut.
 
         Raises:
@@ -41,11 +43,7 @@ class Inflight:
         if self._descriptor < 0:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
             self._descriptor = os.open(self.path, flags, 0o644)
-        parts = [self._origin]
-        for data in batch:
-            parts += (_LENGTH.pack(len(data)), data)
-        body = b"".join(parts)
-        whole = _HEADER.pack(_MAGIC, len(body), crc32(body)) + body
+        whole = _pack(self._origin, batch)
         written = 0
         try:
             while written < len(whole):
@@ -54,12 +52,28 @@ class Inflight:
             error.filename = str(self.path)
             raise
 
+    def keep(self, path: Path, batch: Sequence[bytes]) -> None:
+        """Have `batch` be what is recorded in the file `path`, another worker's.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        write_atomically(path, _pack(self._origin, batch))
+
     def clear(self) -> None:
         """Forget the batch: its results are in."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
             self.path.unlink(missing_ok=True)
+
+
+def _pack(origin: bytes, batch: Sequence[bytes]) -> bytes:
+    parts = [origin]
+    for data in batch:
+        parts += (_LENGTH.pack(len(data)), data)
+    body = b"".join(parts)
+    return _HEADER.pack(_MAGIC, len(body), crc32(body)) + body
 
 
 def replay_path(path: Path) -> Path:
@@ -70,6 +84,23 @@ def replay_path(path: Path) -> Path:
 def leftovers(state: Path) -> list[Path]:
     """The files that workers left in the directory `state` when they died."""
     return sorted(state.glob(_PATTERN))
+
+
+def orphans(state: Path) -> list[Path]:
+    """Those of sessions that are dead."""
+    return [path for path in leftovers(state) if not _is_running(path)]
+
+
+def _is_running(path: Path) -> bool:
+    """Whether the session that a file of running programs belongs to is alive."""
+    session = path.stem.split("-")[1]
+    try:
+        os.kill(int(session), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def read(path: Path) -> list[Program]:

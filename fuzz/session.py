@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from fuzz.chronicle import Chronicle
 from fuzz.corpus import SUFFIX
-from fuzz.crew import Crew, Hand
+from fuzz.crew import PATIENCE, Crew, Hand
 from fuzz.display import Figures, Screen
 from fuzz.inflight import leftovers
 from fuzz.settings import Message, Settings
@@ -58,10 +58,10 @@ class Options:
 
 @dataclass(slots=True)
 class Outcome:
-    """How a session ended. new, known: signature -> directory or cause; failure: one line where it
-    had to give up; made: programs that the producer made, where the engine asked for them; also: what further
-    kernels ran, by their names; reached: watched blocks by place, and the first program that reached each; left:
-    kernels that were lost for good, and why."""
+    """How a session ended. new, known: signature -> directory or cause; failure: one line where it had to give up;
+    unfinished: one line where a worker was lost that was to finish; made: programs that the producer made, where the
+    engine asked for them; also: what further kernels ran, by their names; reached: watched blocks by place, and the
+    first program that reached each; left: kernels that were lost for good, and why."""
 
     figures: Figures
     new: dict[str, str] = field(default_factory=dict)
@@ -70,6 +70,7 @@ class Outcome:
     made: int = 0
     interrupted: bool = False
     failure: str = ""
+    unfinished: str = ""
     also: dict[str, dict[str, int]] = field(default_factory=dict)
     reached: dict[int, str] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
@@ -132,7 +133,6 @@ class Session:
 
     def _start(self) -> None:
         o = self._options
-        inherited = [p for p in leftovers(o.state) if not _is_running(p)]
         deadline = None if o.seconds is None else self._begun + o.seconds
         for worker in range(o.workers):
             runs = None
@@ -162,7 +162,6 @@ class Session:
                     like=o.like,
                     until_found=o.until_found,
                     shared=o.workers > 1,
-                    replay=tuple(str(p) for p in inherited) if worker == 0 else (),
                 )
             )
 
@@ -175,7 +174,10 @@ class Session:
             self._end(hand)
             return
         for message in messages:
-            self._take(hand.settings.worker, message)
+            if message["kind"] == "waits":
+                hand.patience = PATIENCE + message["seconds"]
+            else:
+                self._take(hand.settings.worker, message)
 
     def _take(self, worker: int, message: Message) -> None:
         match message["kind"]:
@@ -247,9 +249,12 @@ class Session:
         if self._outcome.failure or self._interrupts > 1:
             return
         compared = stats.get("sequences", 0)
-        self._deaths[worker] = 1 if compared else self._deaths.get(worker, 0) + 1
         words = hand.last_words() if status > 0 else ""
         cause = _status_text(status) + (f": {words}" if words else "")
+        if hand.asked is not None or self._is_late():
+            self._leave(worker, cause)
+            return
+        self._deaths[worker] = 1 if compared else self._deaths.get(worker, 0) + 1
         if self._deaths[worker] >= _MOST_DEATHS:
             self._outcome.failure = f"worker {worker} keeps dying ({cause}); see {hand.log}"
             self._crew.ask_all()
@@ -265,13 +270,21 @@ class Session:
                 runs=None if runs is None else max(0, runs - compared),
             )
         )
-        if self._interrupts:
-            self._crew.ask_all()
+
+    def _leave(self, worker: int, cause: str) -> None:
+        """It died when it was to finish: there is no time for another."""
+        text = f"worker {worker} died ({cause}) when the time was up"
+        if leftovers(self._options.state):
+            text += f": what it was running is compared first by the next session in {self._options.state}"
+        self._outcome.unfinished = self._outcome.unfinished or text
+        self._note(text)
+
+    def _is_late(self, grace: float = 0.0) -> bool:
+        limit = self._options.seconds
+        return limit is not None and time.monotonic() > self._begun + limit + grace
 
     def _watch_time(self) -> None:
-        limit = self._options.seconds
-        late = limit is not None and time.monotonic() > self._begun + limit + _GRACE
-        if late or self._interrupts or self._outcome.failure:
+        if self._is_late(_GRACE) or self._interrupts or self._outcome.failure:
             self._crew.ask_all()
 
     @contextmanager
@@ -335,18 +348,6 @@ def processors(worker: int, workers: int) -> tuple[int, ...]:
 
 def _seed(seed: int, worker: int, incarnation: int) -> int:
     return (seed + (worker * 1009 + incarnation) * _SEED_STEP) & 0x7FFFFFFF
-
-
-def _is_running(path: Path) -> bool:
-    """Whether the session that a file of running programs belongs to is alive."""
-    session = path.stem.split("-")[1]
-    try:
-        os.kill(int(session), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _sum(parts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ class Settings:
     state, corpus: directories; profile, changes: the model's, by name; cpus: where it may run, empty for
     anywhere; batch: programs sent at once; seeds: begin with the programs that come with the project; unmask:
     known divergences are findings; shared: other workers add to
-    the corpus; replay: files that dead workers left;
+    the corpus;
     mistake: the planted mistake to fuzz with; until_found: stop at the first confirmed divergence;
     user: programs run as an ordinary user even if this is root; target: the kernel's name; also: those of
     further ones that run the same programs; compiled: the directory of the compiled model, "" to run what is written;
@@ -39,7 +39,6 @@ class Settings:
     seeds: bool = True
     unmask: bool = False
     shared: bool = False
-    replay: tuple[str, ...] = ()
     mistake: str = ""
     until_found: bool = False
     user: bool = False
@@ -57,7 +56,7 @@ class Settings:
     def decode(cls, text: str) -> "Settings":
         """The inverse of `encode`."""
         data = json.loads(text)
-        for name in ("also", "changes", "cpus", "replay", "watched"):
+        for name in ("also", "changes", "cpus", "watched"):
             data[name] = tuple(data[name])
         return cls(**data)
 

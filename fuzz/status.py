@@ -21,8 +21,8 @@ exit status:
        had or built, or does not boot, a directory cannot be read or written, the disk is
        full
   4    not compared to the end: unmodelled, or the executor was lost (run, repro, explain,
-       check, import --run), or one of several kernels for good (fuzz), or no
-       kernel could be asked (bisect)
+       check, import --run), or one of several kernels for good, or a worker when the time
+       was up (fuzz), or no kernel could be asked (bisect)
   130  interrupted, everything is written (fuzz: 1 if there were new divergences)
 """
 

@@ -32,6 +32,8 @@ _START: Final = 15.0
 #: Processor time of a call that does not end.
 _ENDLESS: Final = 0.02
 _BOOT: Final = 30.0
+#: What a guest's agent may take to notice that an executor is not to be ended (seconds).
+_AGENT: Final = 20.0
 #: How often in a row a guest that did boot may fail to.
 _ATTEMPTS: Final = 3
 #: Programs in a batch: round trips to a guest cost more.
@@ -108,6 +110,7 @@ class Target:
             None if self.is_local else renew,
             self.vmlinux,
             lambda: self._slow,
+            lambda: 0.0 if self.is_local else (_CALL + _AGENT + _BOOT) * self._slow,
             self.close,
         )
 

@@ -20,7 +20,7 @@ from fuzz.blame import UNSTABLE, Blame, blame
 from fuzz.crash_finding import CrashFinding
 from fuzz.crashes import CrashWatch
 from fuzz.findings import Finding
-from fuzz.inflight import Inflight, replay_path
+from fuzz.inflight import Inflight, orphans, replay_path
 from fuzz.inflight import read as read_inflight
 from fuzz.ledger import Ledger, Tell
 from fuzz.produce import Prepared, Producer
@@ -58,6 +58,7 @@ class Follows(Protocol):
 
     @property
     def is_lost(self) -> bool: ...
+    def take_up(self) -> None: ...
     def take(self, prepared: Prepared) -> None: ...
     def stop(self) -> None: ...
     def finish(self) -> None: ...
@@ -111,6 +112,9 @@ class Worker:
         )
         self._batch: list[Prepared] = []
         self._submitted: list[Prepared] = []
+        #: The kernel was lost when the time was up: nothing more is sent, and stays in flight.
+        self._is_cut = False
+        self._kept: list[Prepared] = []
         self._since = time.monotonic()
         self._begun = 0
         self._calls = 0
@@ -157,7 +161,19 @@ class Worker:
 
     def listen(self) -> None:
         """Take note of what the kernel has reported until now; no program is running."""
+        self._tell("waits", seconds=self._site.silence())
         self._crashed(self._crashes.look())
+
+    def take_up(self) -> None:
+        """Compare what dead workers were running: the one before this, and, if this is the first, those of dead
+        sessions."""
+        own = self._inflight.path
+        dead = orphans(self._settings.state_path) if self._settings.worker == 0 else []
+        for path in (replay_path(own), own, *dead):
+            if path.exists():
+                self.replay(path)
+        for follower in self.followers:
+            follower.take_up()
 
     def stop(self) -> None:
         """Have it be over."""
@@ -167,18 +183,19 @@ class Worker:
 
     def is_over(self) -> bool:
         """Whether the budget is used up or a stop was asked for: `finish`, then."""
-        s = self._settings
-        return self._is_last() or self._is_late() or (s.until_found and self._ledger.confirmed)
+        return self._is_last() or self._is_late() or self._has_found()
 
     def finish(self) -> None:
         """Compare what is still to be compared, and say the last figures."""
-        if self._batch and not (self._settings.until_found and self._ledger.confirmed):
+        if self._batch and not self._has_found():
             self._guard(self._turn)
         self._guard(self._collect)
         self._guard(lambda: self._crashed(self._crashes.look(last=True)))
         for follower in self.followers:
             follower.finish()
-        if not self._lost:
+        if self._kept:
+            self._tell_kept(len(self._kept))
+        elif not self._lost:
             self._inflight.clear()
         self.report()
         self._tell("done")
@@ -187,11 +204,6 @@ class Worker:
     def environment(self) -> Environment:
         """Where programs run."""
         return self._environment
-
-    @property
-    def inflight_path(self) -> Path:
-        """Where the programs under way are written down."""
-        return self._inflight.path
 
     def close(self) -> None:
         """Let go of the executor, and of what it ran on."""
@@ -203,7 +215,8 @@ class Worker:
     def replay(self, path: Path) -> None:
         """Compare the programs that a dead worker was running, one by one, and forget the file.
 
-        A program that is first when the worker dies again is set aside: see `_suspects`.
+        A program that is first when the worker dies again is set aside: see `_suspects`. What there is no time for
+        stays in the file.
         """
         if path == self._inflight.path:
             path = path.rename(replay_path(path))
@@ -217,11 +230,19 @@ class Worker:
         before = self._ledger.sequences, len(self._ledger.seen)
         marker = path.with_suffix(".suspect")
         begin = self._suspects(marker, programs)
+        rest: list[Program] = []
         for index in range(begin, len(programs)):
+            if self._is_late():
+                rest = programs[index:]
+                break
             write_atomically(marker, str(index).encode())
             self._send([self._producer.predict(programs[index], full=True)])
             self._collect()
-        path.unlink(missing_ok=True)
+        if rest:
+            self._inflight.keep(path, [self._producer.predict(each).data for each in rest])
+            self._tell_kept(len(rest))
+        else:
+            path.unlink(missing_ok=True)
         marker.unlink(missing_ok=True)
         found = len(self._ledger.seen) - before[1]
         self._tell(
@@ -270,6 +291,17 @@ class Worker:
             self._batch, self._submitted = [], []
             self._tell("left", name=self._settings.target, text=str(error))
 
+    def _tell_kept(self, count: int) -> None:
+        self._tell(
+            "note",
+            text=f"the time was up before {count} programs in flight were compared: the next session that has this"
+            " state begins with them",
+        )
+
+    def _has_found(self) -> bool:
+        """One was enough, and it is found."""
+        return self._settings.until_found and self._ledger.confirmed
+
     def _is_last(self) -> bool:
         return self._settings.runs is not None and self._begun >= self._settings.runs
 
@@ -288,6 +320,11 @@ class Worker:
         """Compare the batch that is out, send the next one."""
         self._collect()
         batch, self._batch = self._batch, []
+        if self._is_cut:
+            self._keep(batch)
+            return
+        if self._has_found():
+            return
         self._inflight.record([prepared.data for prepared in batch])
         self._send(batch)
         now = time.monotonic()
@@ -306,10 +343,29 @@ class Worker:
             self._executor.submit([prepared.program for prepared in runnable], full)
             self._submitted = runnable
 
+    def _keep(self, rest: Sequence[Prepared]) -> None:
+        """There is no time left for these."""
+        self._kept += rest
+        self._inflight.record([prepared.data for prepared in self._kept])
+
     def _collect(self) -> None:
-        if not self._submitted:
-            return
-        observations = self._executor.collect()
+        """Compare what is out. Where the kernel is lost, that is looked into before more is sent."""
+        while self._submitted:
+            whole, observations = self._submitted, self._executor.collect(until_lost=True)
+            count = len(observations)
+            self._submitted = whole[:count]
+            self._compare(observations)
+            rest, last = whole[count:], observations[-1].loss
+            if self._has_found():
+                return
+            if last is not None and last.kind == "crash" and self._is_late():
+                self._is_cut = True
+                self._keep(rest)
+            elif rest:
+                self._inflight.record([prepared.data for prepared in rest])
+                self._send(rest)
+
+    def _compare(self, observations: Sequence[Observed]) -> None:
         lost = next(
             (i for i, o in enumerate(observations) if o.loss and o.loss.kind in _DEATHS), None
         )
@@ -356,6 +412,7 @@ class Worker:
         if loss is not None:
             self._ledger.loss(prepared.program, loss.text)
             if loss.kind == "crash":
+                self.report()  # what follows takes a while
                 self._crashed(
                     self._crashes.died(
                         Ran(prepared.program, prepared.full), loss.text, loss.console

@@ -121,6 +121,10 @@ class _Batch:
     blameless: int = 0
     #: Programs that are observed in full.
     full: frozenset[int] = frozenset()
+    #: No more is run once the machine was lost.
+    until_lost: bool = False
+    #: How many of the programs are observed.
+    end: int = 0
 
 
 @dataclass(slots=True)
@@ -262,18 +266,24 @@ class KernelExecutor:
         assert self._batch is None, "a batch is under way"
         count = len(programs)
         self._batch = _Batch(
-            programs, [None] * count, list(range(count - 1, -1, -1)), full=frozenset(full)
+            programs,
+            [None] * count,
+            list(range(count - 1, -1, -1)),
+            full=frozenset(full),
+            end=count,
         )
         self._send(self._batch)
 
-    def collect(self) -> list[Observation]:
-        """Wait for the submitted programs.
+    def collect(self, *, until_lost: bool = False) -> list[Observation]:
+        """Wait for the submitted programs. `until_lost`: if the machine is lost on one of them, those after it are not
+        run, and have no observation.
 
         Raises:
             BridgeError: executors die at start, again and again.
         """
         batch, self._batch = self._batch, None
         assert batch is not None, "nothing was submitted"
+        batch.until_lost = until_lost
         try:
             while batch.sent:
                 self._encode_ahead(batch)
@@ -285,8 +295,8 @@ class KernelExecutor:
         except BaseException:
             self._abandon()
             raise
-        observations = [o for o in batch.observations if o is not None]
-        assert len(observations) == len(batch.programs)
+        observations = [o for o in batch.observations[: batch.end] if o is not None]
+        assert len(observations) == batch.end
         return observations
 
     def rate(self, programs: Sequence[Program], seconds: float) -> tuple[int, int, float]:
@@ -455,13 +465,16 @@ class KernelExecutor:
         """The executor is lost: name the program it was lost on, start another, send the rest."""
         self.restarts += 1
         if trouble == "machine":
-            self._lose_machine(batch)
+            self._lose_machine(batch, trouble)
             return
         status = self._bury()
+        if not self.machine.answers:
+            self._lose_machine(batch, trouble)
+            return
         memory = self._memory
         sent = batch.sent
         indices = [index for index, _ in sent]
-        wiped = memory.get("parent_hash") != memory.get("abi_hash") or not memory.get("abi_hash")
+        wiped = self._is_wiped()
         if wiped and len(sent) > 1:
             # Nothing that it reported can be believed: run these again, one at a time.
             batch.alone.update(indices)
@@ -486,20 +499,38 @@ class KernelExecutor:
         self._start()
         self._send(batch)
 
-    def _lose_machine(self, batch: _Batch) -> None:
-        """The machine died under a batch, and cannot say of which program: bring it back, run them one at a time."""
+    def _is_wiped(self) -> bool:
+        """What the shared memory holds cannot be believed."""
+        memory = self._memory
+        return not memory.get("abi_hash") or memory.get("parent_hash") != memory.get("abi_hash")
+
+    def _lose_machine(self, batch: _Batch, trouble: str) -> None:
+        """The machine died under a batch: bring it back. It may have said before on which program; if not, they run
+        one at a time."""
         indices = [index for index, _ in batch.sent]
+        done, partial = 0, b""
+        known = len(indices) == 1
+        memory = self._memory
+        # It has shown its memory while the program hung, and then did not end it.
+        stuck = trouble in ("call", "program") and memory.get("phase") in _RUNNING
+        if stuck and not self._is_wiped():
+            entries, data = self._results()
+            known, done = len(entries) < len(indices), len(entries)
+            self._observe(batch, batch.sent, entries, data)
+            partial = memory.read("results", memory.get("out"), memory.get("partial"))
         batch.sent = []
         self._held.live.clear()
         self.machine.revive()
-        if len(indices) > 1:
-            batch.alone.update(indices)
-            self._again(batch, indices)
-        else:
+        if known:
             console = self.machine.console().decode(errors="replace")
             loss = Loss("crash", 0, -1, f"the kernel was lost: {self.machine.cause}", console)
-            batch.observations[indices[0]] = Observation(b"", loss)
-            self._again(batch, [])
+            batch.observations[indices[done]] = Observation(partial, loss)
+            self._again(batch, indices[done + 1 :])
+            if batch.until_lost:
+                batch.order, batch.ahead, batch.end = [], [], indices[done] + 1
+        else:
+            batch.alone.update(indices[done:])
+            self._again(batch, indices[done:])
         self._renew()
         self._start()
         self._send(batch)

@@ -110,6 +110,11 @@ class Machine(ABC):
     def close(self) -> None:
         """Let go of it."""
 
+    @property
+    def answers(self) -> bool:
+        """It has not been given up."""
+        return True
+
     def revive(self) -> bool:
         """Bring a dead machine back, as it was at first; whether all that was made on it is gone."""
         return False

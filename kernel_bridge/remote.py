@@ -40,6 +40,8 @@ _SIGNED: Final = struct.Struct("<q")
 _PLACES: Final = {name: place * _WORD.size for place, name in enumerate(wire.CONTROL)}
 _ALIGN: Final = 8
 _WORD_MASK: Final = (1 << 64) - 1
+#: Of the agent's patience, the share in which an executor that was killed has to be dead.
+_DYING: Final = 0.25
 
 
 class Channel(Protocol):
@@ -119,12 +121,23 @@ class Remote(Machine):
         self._image = -1
         #: Seconds in which the agent has to answer.
         self.patience = 20.0
+        self._given_up = False
 
     def attach(self, channel: Channel) -> None:
         """Use a channel whose agent has said hello, and give it the executor."""
         self._channel = channel
+        self._given_up = False
         self._answers.clear()
         self._image = self._bring_image()
+
+    @property
+    def answers(self) -> bool:
+        return not self._given_up
+
+    @property
+    def dying(self) -> float:
+        """Seconds in which an executor that was killed has to be dead."""
+        return self.patience * _DYING
 
     def call(self, number: int, *arguments: Argument) -> int:
         words, buffers, reply, size = [0] * 6, 0, 0, 0
@@ -197,8 +210,17 @@ class Remote(Machine):
         memory.reflect(self._ask(LOOK))
 
     def end_executor(self) -> int:
-        """Kill the executor; its wait status. What it answered and nobody heard is forgotten."""
-        status: int = _SIGNED.unpack(self._ask(END))[0]
+        """Kill the executor; its wait status. What it answered and nobody heard is forgotten.
+
+        Raises:
+            MachineLost: the machine is gone, or a call holds the executor for ever. It is given up: nothing more is
+            asked of it.
+        """
+        try:
+            status: int = _SIGNED.unpack(self._ask(END, seconds=self.dying))[0]
+        except MachineLost:
+            self._given_up = True
+            raise
         self._answers.clear()
         return status
 
@@ -216,18 +238,20 @@ class Remote(Machine):
             self._channel.close()
         self._channel = None
 
-    def _ask(self, kind: int, body: bytes = b"") -> bytes:
+    def _ask(self, kind: int, body: bytes = b"", seconds: float | None = None) -> bytes:
+        """The agent's answer, which has to come in so many seconds, by default in its patience."""
+        patience = self.patience if seconds is None else seconds
         self.tell(kind, body)
         while True:
-            message = self._connected().receive(self.patience)
+            message = self._connected().receive(patience)
             if message is None:
-                raise MachineLost(f"it has not answered for {self.patience:g} s")
+                raise MachineLost(f"it has not answered for {patience:g} s")
             if message[0] == kind:
                 return message[1]
             self._answers.append(message)
 
     def _connected(self) -> Channel:
-        if self._channel is None:
+        if self._channel is None or self._given_up:
             raise MachineLost("it is not running")
         return self._channel
 

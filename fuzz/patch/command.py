@@ -16,6 +16,7 @@ from fuzz import corpus, history
 from fuzz.display import Screen, columns
 from fuzz.follow import state_of
 from fuzz.headlines import KERNEL
+from fuzz.inflight import leftovers
 from fuzz.kept_profiles import profile_of
 from fuzz.kernels_command import Shown
 from fuzz.output import check_output, read_json, write_json
@@ -74,6 +75,8 @@ def patch(options: Namespace) -> int:
         _search(pair, state, profile, seed, options, done)
         if builder is not None and not options.first:
             _search_with_kasan(builder, state, profile, seed, options, done)
+    if any(leftovers(place) for place in (state, state / _KASAN)):
+        done.problems.append("there was no time for programs in flight: give more --time")
     result = _conclude(pair, state, profile, seed, options, done, unbootable)
     write_atomically(state / "report.html", pages.page(result).encode())
     write_json(state / "result.json", result.to_json())

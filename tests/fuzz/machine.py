@@ -98,7 +98,7 @@ class FakeExecutor:
         self.batches.append(programs)
         self.full = frozenset(full)
 
-    def collect(self) -> list[Seen]:
+    def collect(self, *, until_lost: bool = False) -> list[Seen]:
         model = Model(self.environment, self.profile)
         seen = []
         for index, program in enumerate(self.batches[-1]):
@@ -109,6 +109,8 @@ class FakeExecutor:
             self.touched |= near
             seen.append(Seen(data, self.lose(program), self.reach(program), len(near), len(nearer)))
             self.console += self.says(program)
+            if (loss := seen[-1].loss) and loss.kind == "crash" and until_lost:
+                break
         return seen
 
     def printed(self) -> bytes:

@@ -120,6 +120,21 @@ def test_what_a_kernel_reports_is_its_own(told: Told, tmp_path: Path) -> None:
     assert parse(text, lead.executor.environment.geometry) == (MAP, UNMAP)
 
 
+def test_what_a_dead_worker_ran_there_is_compared(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeTarget, "profile", OLD)
+    dead = Follower("7.2.6", settings(tmp_path), ENVIRONMENT, told)
+    for program in ((MAP,), (MAP, APART, MOVE)):
+        dead.take(dead._producer.predict(program))  # sent, never collected
+    lead = set_up(tmp_path, FakeExecutor(NEW))
+    lead.worker.followers.append(Follower("7.2.6", settings(tmp_path), ENVIRONMENT, told))
+    lead.worker.take_up()
+    (finding,) = told.of("finding")
+    assert finding["signature"].startswith("mremap[")
+    assert not [*(tmp_path / "targets" / "7.2.6").glob("inflight-*")]
+
+
 def test_a_stop_reaches_the_others(told: Told, tmp_path: Path) -> None:
     lead = set_up(tmp_path, FakeExecutor(NEW))
     follower = Follower("7.2.6", settings(tmp_path), ENVIRONMENT, told)

@@ -1,12 +1,14 @@
 """The record of programs under way."""
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from abi.environment import Geometry
 from fuzz.encode import decode
-from fuzz.inflight import Inflight, leftovers, read
+from fuzz.inflight import Inflight, leftovers, orphans, read
 
 GEOMETRY = Geometry()
 
@@ -30,6 +32,14 @@ def test_torn_record_means_nothing_was_running(tmp_path: Path) -> None:
         assert read(record.path) == []
     record.path.write_bytes(whole)
     assert len(read(record.path)) == 2
+
+
+def test_orphans_are_of_dead_sessions(tmp_path: Path) -> None:
+    (gone,) = (subprocess.Popen(["true"]),)
+    gone.wait()
+    for session in (os.getpid(), gone.pid):
+        Inflight(tmp_path, session, 0, GEOMETRY).record([b"\x01"])
+    assert [path.name for path in orphans(tmp_path)] == [f"inflight-{gone.pid}-0.bin"]
 
 
 @pytest.mark.parametrize("data", [b"", b"short", b"x" * 100])

@@ -15,7 +15,7 @@ from fuzz.display import Figures
 from fuzz.history import Point
 from fuzz.patch import command
 from fuzz.patch.changed import changed
-from fuzz.patch.judge import BEHAVIOUR, BREAKS, OLD, Judged
+from fuzz.patch.judge import BEHAVIOUR, BREAKS, CRASH, OLD, Judged
 from fuzz.patch.pair import Pair
 from fuzz.session import Options, Outcome
 from kernel_bridge import BridgeError
@@ -44,6 +44,7 @@ class World:
     seconds: float | None = None
     interrupted: bool = False
     failure: str = ""
+    in_flight: bool = False
 
 
 @pytest.fixture
@@ -102,6 +103,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
             spent = o.seconds if it.seconds is None else it.seconds
             for row in it.found:
                 (o.state / "findings" / row.title).mkdir(parents=True, exist_ok=True)
+            if it.in_flight:
+                (o.state / "inflight-1-0.bin").touch()
             numbers = dict.fromkeys(Point.__dataclass_fields__, 0)
             point = {**numbers, "session": str(len(it.sessions)), "kernel": "", "profile": ""}
             point |= {"seconds": spent, "sequences": 500, "calls": 4000}
@@ -229,6 +232,19 @@ def test_what_could_not_be_done_is_no_all_clear(world: World) -> None:
     status, data = patch(world)
     assert (status, data["verdict"]) == (4, "unknown")
     assert data["problems"] == ["no kernel with KASAN: no room"]
+
+
+def test_what_is_in_flight_is_no_all_clear_and_no_excuse(world: World) -> None:
+    """A worker was lost when the time was up: nobody knows what it ran. A crash that was found is one."""
+    world.in_flight = True
+    for _ in range(2):
+        status, data = patch(world)
+        assert (status, data["verdict"]) == (4, "unknown")
+        assert data["problems"] == ["there was no time for programs in flight: give more --time"]
+    world.found = [row(CRASH)]
+    status, data = patch(world, "--restart")
+    assert (status, data["verdict"]) == (1, "crashes")
+    assert len(data["crashes"]) == 2, "of both kernels that were searched"
 
 
 @pytest.mark.parametrize(

@@ -443,6 +443,66 @@ def test_silence_is_a_finding_too(tmp_path: Path) -> None:
     ]
 
 
+def dies(program: Program) -> FakeLoss | None:
+    lost = "the kernel was lost: it had to be killed"
+    return FakeLoss("crash", lost) if UNMAP in program else None
+
+
+def test_a_lost_kernel_is_looked_into_before_more_is_sent(tmp_path: Path) -> None:
+    """So that a kernel that falls silent again and again does not hide what the first time shows."""
+    bench = set_up(tmp_path, FakeExecutor(NEW, lambda p, d: b"", dies), batch=4)
+    bench.feed((MAP,), (MAP, UNMAP), (APART,), (UNMAP,))
+    whole, rest = bench.executor.batches
+    assert (len(whole), list(rest)) == (4, [(APART,), (UNMAP,)])
+    (finding,) = bench.told.of("finding")
+    assert "lost connection: the kernel was lost: it had to be killed" in finding["signature"]
+    assert bench.told.of("stats")[-1]["sequences"] == 4
+    assert leftovers(tmp_path) == []
+
+
+def test_what_there_is_no_time_for_stays_in_flight(tmp_path: Path) -> None:
+    """A kernel that falls silent as the time runs out: it is a finding, and the others are for the next session."""
+    bench = set_up(tmp_path, FakeExecutor(NEW, lambda p, d: b"", dies), batch=3)
+    for program in ((MAP,), (MAP, UNMAP), (APART,), (MAP, APART)):
+        bench.worker.accept(bench.producer.predict(program))
+    bench.worker.stop()
+    bench.worker.finish()
+    assert len(bench.told.of("finding")) == 1
+    (path,) = leftovers(tmp_path)
+    assert read(path) == [(APART,), (MAP, APART)]
+    note = bench.told.of("note")[-1]["text"]
+    assert note.startswith("the time was up before 2 programs in flight were compared: the next")
+    assert bench.told.messages[-1] == {"kind": "done"}
+    heir = set_up(tmp_path, FakeExecutor(NEW))
+    heir.worker.stop()
+    heir.worker.take_up()
+    assert [read(path) for path in leftovers(tmp_path)] == [[(APART,), (MAP, APART)]]
+    heir = set_up(tmp_path, FakeExecutor(NEW))
+    heir.worker.take_up()
+    assert heir.executor.batches == [[(APART,)], [(MAP, APART)]]
+    assert leftovers(tmp_path) == []
+
+
+def test_nothing_is_sent_to_a_kernel_that_was_lost_when_the_time_was_up(tmp_path: Path) -> None:
+    bench = set_up(tmp_path, FakeExecutor(NEW, lambda p, d: b"", dies), batch=2)
+    for program in ((MAP,), (UNMAP,), (APART,)):
+        bench.worker.accept(bench.producer.predict(program))
+    bench.worker.stop()
+    bench.worker.finish()
+    assert len(bench.executor.batches) == 1
+    assert [read(path) for path in leftovers(tmp_path)] == [[(APART,)]]
+
+
+def test_a_crash_that_is_enough_ends_its_batch(tmp_path: Path) -> None:
+    bench = set_up(
+        tmp_path, FakeExecutor(NEW, lambda p, d: b"", dies), batch=3, until_found=True, runs=9
+    )
+    bench.feed((UNMAP,), (MAP,), (APART,))
+    assert len(bench.executor.batches) == 1
+    assert bench.told.of("stats")[-1]["sequences"] == 1
+    assert leftovers(tmp_path) == []
+
+
 def test_a_warning_is_tied_to_the_program_that_brings_it_about(tmp_path: Path) -> None:
     """The kernel goes on, and so does the worker; which of the batch it was is found by running each again."""
     bench = set_up(tmp_path, FakeExecutor(NEW, says=warn), batch=3)
@@ -598,7 +658,7 @@ def test_a_lost_kernel_does_not_hold_up_the_others(tmp_path: Path) -> None:
     """The one that leads, too: what it was running is kept, and the others run what there is."""
 
     class Gone(FakeExecutor):
-        def collect(self) -> Any:
+        def collect(self, *, until_lost: bool = False) -> Any:
             raise BridgeError("the guest does not boot")
 
     @dataclass
@@ -606,6 +666,7 @@ def test_a_lost_kernel_does_not_hold_up_the_others(tmp_path: Path) -> None:
         is_lost: bool = False
         taken: list[Program] = field(default_factory=list)
 
+        def take_up(self) -> None: ...
         def take(self, prepared: Prepared) -> None:
             self.taken.append(prepared.program)
 

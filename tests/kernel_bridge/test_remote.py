@@ -22,7 +22,7 @@ from kernel_bridge import BridgeError, ExecutorConfig, KernelExecutor
 from kernel_bridge.build import AGENT, build
 from kernel_bridge.guest import Line, Stream
 from kernel_bridge.machine import Machine, MachineLost
-from kernel_bridge.remote import HELLO, WINDOW, Remote
+from kernel_bridge.remote import END, HELLO, WINDOW, Remote
 from tests.kernel_bridge.programs import program
 
 #: Where the agent looks for its channel (native/agent.c).
@@ -213,6 +213,45 @@ def lose_often(machine: Here, remote: KernelExecutor, times: int) -> None:
 def test_a_lost_machine_loses_no_program(machine: Here, remote: KernelExecutor) -> None:
     """Killed, wedged and cut off: every program has its observation, or the loss of the machine, and none twice."""
     lose_often(machine, remote, 9)
+
+
+def test_an_executor_that_cannot_be_ended_is_a_lost_machine(
+    machine: Here, remote: KernelExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call holds it for ever, while the agent still shows which. The programs after it are not run unless asked."""
+    geometry = remote.environment.geometry
+    first = parse("munmap(W+0, 1p)", geometry)
+    slow = parse(
+        "mmap(W+0, 25600p, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS|MAP_POPULATE|MAP_FIXED, -1, 0)",
+        geometry,
+    )
+    remote.close()
+    tell = machine.tell
+    ends: list[int] = []
+
+    def ignore(kind: int, body: bytes = b"") -> None:
+        if kind == END and not ends:
+            ends.append(kind)
+        else:
+            tell(kind, body)
+
+    with KernelExecutor(
+        ExecutorConfig(drop_privileges=False, call_seconds=0.6), machine
+    ) as executor:
+        (want,) = executor.run([first])
+        monkeypatch.setattr(machine, "tell", ignore)
+        machine.patience = 2.0
+        executor.submit([first, *[slow] * 60])
+        time.sleep(0.3)
+        os.kill(executor.pid, signal.SIGSTOP)
+        got = executor.collect(until_lost=True)
+        assert (ends, machine.kills) == ([END], 1)
+        assert 1 < len(got) < 61
+        assert got[0] == want
+        assert all(observation.loss is None for observation in got[:-1])
+        assert got[-1].loss is not None
+        assert got[-1].loss.kind == "crash"
+        assert executor.run([first]) == [want]
 
 
 @pytest.mark.slow
