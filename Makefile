@@ -1,6 +1,6 @@
 # Everything runs in a virtual environment that each target sets up for itself.
 #
-#   make fuzz            fuzz the running kernel for a minute   TIME=600 ARGS='--workers 2'
+#   make fuzz            fuzz the running kernel for a minute on all processors   TIME=600 ARGS='--workers 1'
 #   make test            all fast tests                         ARGS='-k mremap'
 #   make slow            the slow tests
 #   make check           format, lint, types, generated files, fast tests

@@ -99,7 +99,7 @@ class Entry:
         held = ["--profile", self.profile] if self.profile else []
         return [
             "fuzz", *where, *held, "--unseeded", "--unmask", "--seed", "1", "--time", str(SECONDS),
-            "--state", str(state),
+            "--workers", "1", "--state", str(state),
         ]  # fmt: skip
 
 

@@ -65,9 +65,11 @@ def join(
         model = Model(environment, profile_of(settings.profile, settings.changes))
         producer = Producer(model, environment, Random(settings.seed), statistics, reached)
         places = [*(corpus.shipped() if settings.seeds else ()), settings.corpus_path]
+        names = {path.name for path in corpus.files_of(settings.corpus_path)}
         producer.queue.extend(seeds(places, environment.geometry, tell))
         known = [] if settings.unmask else load_known(corpus.DIVERGENCES)
         worker = Worker(settings, site, executor, producer, statistics, known, tell, branches)
+        worker.names |= names
     except BaseException:
         executor.close()
         raise

@@ -153,6 +153,7 @@ def _add_soak(commands: Commands) -> None:
         targets=True,
     )
     _add_session(parser)
+    parser.set_defaults(unguided=True)
 
 
 def _add_session(parser: argparse.ArgumentParser) -> None:
@@ -170,7 +171,7 @@ def _add_session(parser: argparse.ArgumentParser) -> None:
         "--seed",
         type=_seed,
         metavar="N",
-        help="with --runs and one worker: the same programs each time (default: a new one)",
+        help="with --runs and one worker, which is the default then: the same programs each time (default: a new one)",
     )
     parser.add_argument(
         "--corpus",
@@ -180,7 +181,17 @@ def _add_session(parser: argparse.ArgumentParser) -> None:
         " (default: STATE/corpus)",
     )
     parser.add_argument(
-        "--workers", type=_positive, default=1, metavar="N", help="processes (default: 1)"
+        "--workers",
+        type=_positive,
+        metavar="N",
+        help="processes that share the corpus and write each finding once (default: processors; 1 with --runs and"
+        " --seed)",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the last session in STATE, however that ended: what is not said anew is as it was, the limits"
+        " are those of all of it",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary to FILE")
     parser.add_argument(

@@ -25,7 +25,7 @@ from fuzz.corpus_command import corpus_command as corpus_command
 from fuzz.coverage import lines as coverage_lines
 from fuzz.coverage import measure as measure_coverage
 from fuzz.coverage import to_json as coverage_json
-from fuzz.display import Figures, Screen, columns, summary
+from fuzz.display import Figures, Screen, columns, duration, summary
 from fuzz.explain import explain as explain_program
 from fuzz.faults import Trial, counts, try_all
 from fuzz.faults import to_json as faults_json
@@ -50,6 +50,7 @@ from fuzz.report_command import report as report
 from fuzz.repro_command import repro as repro
 from fuzz.restraint import restrain_program
 from fuzz.results import of_replays
+from fuzz.resume import check_kernel, take_up, tidy
 from fuzz.selftest import selftest as try_mistakes
 from fuzz.session import Options, Outcome, Session
 from fuzz.status import (
@@ -75,12 +76,12 @@ _READERS = {"query": "PROCMAP_QUERY", "maps": "/proc/self/maps"}
 
 def fuzz(options: Namespace) -> int:
     """`vmadiff fuzz`"""
-    return _fuzz(options, guided=not options.unguided)
+    return _fuzz(options)
 
 
 def soak(options: Namespace) -> int:
     """`vmadiff soak`"""
-    return _fuzz(options, guided=False, compiled=_compiled())
+    return _fuzz(options, _compiled())
 
 
 def _compiled() -> Path | None:
@@ -94,26 +95,35 @@ def _compiled() -> Path | None:
         return None
 
 
-def _fuzz(options: Namespace, *, guided: bool, compiled: Path | None = None) -> int:
+def _fuzz(options: Namespace, compiled: Path | None = None) -> int:
     check_output(options.json)
+    past = take_up(options) if options.resume else None
     _make_directory(options.state)
     directory = options.corpus or options.state / "corpus"
     _make_directory(directory)
     os.listdir(directory)
+    tidy(options.state, directory, past.process[0] if past else 0)
     names = options.target or [LOCAL]
     options.target, also = names[0], tuple(dict.fromkeys(names[1:]))
     for name in also:
         Target(name).close()
     with _executor(options) as executor:
         profile, environment = profile_for(executor, options.profile), executor.environment
+    changes = sorted(change.name for change in profile.changes)
+    if past:
+        check_kernel(past, options.state, environment.release, profile.name, changes)
     seconds = options.time
     if seconds is None:
         seconds = 0.0 if options.runs else _DEFAULT_SECONDS
+    workers = _workers(options)
     seed = random.SystemRandom().randrange(1 << 31) if options.seed is None else options.seed
     title = (
         f"vmadiff: {environment.release} {environment.machine}, profile {profile.name}, seed {seed}"
     )
     print(title)
+    if past:
+        done = past.sums.get("sequences", 0)
+        print(f"resumed after {duration(past.seconds)} and {done:,} sequences")
     if environment.missing:
         reasons = "; ".join(f"{name} ({why})" for name, why in sorted(environment.missing.items()))
         print(f"left out: {reasons}")
@@ -123,12 +133,12 @@ def _fuzz(options: Namespace, *, guided: bool, compiled: Path | None = None) -> 
             state=options.state.resolve(),
             corpus=directory.resolve(),
             profile=profile.name,
-            changes=tuple(sorted(change.name for change in profile.changes)),
+            changes=tuple(changes),
             seed=seed,
-            workers=options.workers,
+            workers=workers,
             seconds=seconds or None,
             runs=options.runs,
-            guided=guided,
+            guided=not options.unguided,
             seeds=not options.unseeded,
             unmask=options.unmask,
             user=options.user,
@@ -136,9 +146,12 @@ def _fuzz(options: Namespace, *, guided: bool, compiled: Path | None = None) -> 
             also=also,
             compiled=compiled,
             release=environment.release,
+            held=options.profile or "",
+            resumable=True,
         ),
         Screen(sys.stdout, columns()),
         title,
+        past,
     )
     outcome = session.run()
     print("\n".join(summary(outcome.figures, profile.name, options.target, seed)))
@@ -150,6 +163,7 @@ def _fuzz(options: Namespace, *, guided: bool, compiled: Path | None = None) -> 
         print(f"  {text}\n    {path}/report.md" if path else f"  {text}")
     if options.json:
         data = _summary_json(outcome, environment, profile, options.target, seed)
+        data["resumed"] = past.resumed if past else 0
         write_json(options.json, data)
     if outcome.failure:
         raise UnusableError(outcome.failure)
@@ -158,6 +172,13 @@ def _fuzz(options: Namespace, *, guided: bool, compiled: Path | None = None) -> 
     if outcome.interrupted:
         return INTERRUPTED
     return INCOMPLETE if outcome.left or outcome.unfinished else OK
+
+
+def _workers(options: Namespace) -> int:
+    """One for each processor, unless it is said or programs are to be the same each time; no more than programs."""
+    repeats = options.runs is not None and options.seed is not None
+    workers: int = options.workers or (1 if repeats else len(os.sched_getaffinity(0)))
+    return min(workers, options.runs or workers)
 
 
 def run(options: Namespace) -> int:

@@ -1,13 +1,14 @@
 """A fuzzing session: workers are started, watched, replaced when they die, stopped in time, and summed up."""
 
 import contextlib
+import json
 import os
 import signal
 import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -17,6 +18,7 @@ from fuzz.corpus import SUFFIX
 from fuzz.crew import PATIENCE, Crew, Hand
 from fuzz.display import Figures, Screen
 from fuzz.inflight import leftovers
+from fuzz.resume import Past, began, untold, write
 from fuzz.settings import Message, Settings
 
 #: A worker that dies this often without having compared anything in between is not started again.
@@ -27,13 +29,18 @@ _TICK: Final = 0.2
 #: Seconds past the deadline after which workers are reminded of it.
 _GRACE: Final = 2.0
 _SEED_STEP: Final = 0x9E3779B1
+#: In the place of a worker: what was done before the session went on.
+_BEFORE: Final = -1
+#: What is kept of the message of a finding.
+_TOLD: Final = ("signature", "path", "cause", "kernel", "signature_there")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a session is asked to do. Directories exist; release: that of the kernel, for people; seconds None means no
-    limit, as does runs None; compiled: the directory of the compiled model, None to run what is written; watched, like,
-    until_found: as in `fuzz.settings.Settings`."""
+    limit, as does runs None; compiled: the directory of the compiled model, None to run what is written; held: the
+    release whose behaviour was asked for, "" for the kernel's own; resumable: how far it comes is written down, so that
+    another can go on there; watched, like, until_found: as in `fuzz.settings.Settings`."""
 
     state: Path
     corpus: Path
@@ -51,6 +58,8 @@ class Options:
     also: tuple[str, ...] = ()
     compiled: Path | None = None
     release: str = ""
+    held: str = ""
+    resumable: bool = False
     watched: tuple[int, ...] = ()
     like: bool = False
     until_found: bool = False
@@ -79,7 +88,10 @@ class Outcome:
 class Session:
     """One run of `vmadiff fuzz` behind its command line."""
 
-    def __init__(self, options: Options, screen: Screen, title: str) -> None:
+    def __init__(
+        self, options: Options, screen: Screen, title: str, past: Past | None = None
+    ) -> None:
+        """`past`: the session that this one is to go on with; its figures count on, and so do its limits."""
         self._options = options
         self._screen = screen
         self._title = title
@@ -94,9 +106,18 @@ class Session:
         self._interrupts = 0
         self._said: set[str] = set()
         self._followers: dict[tuple[int, str], Message] = {}
+        self._followed: dict[str, dict[str, Any]] = {}  # by kernel: sums of dead incarnations
         self._outcome = Outcome(Figures(workers=options.workers, guided=options.guided))
         name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}"
-        self._chronicle = Chronicle(options.state, name, options.release, options.profile)
+        process = (os.getpid(), began(os.getpid()))
+        asked = json.loads(json.dumps(asdict(options), default=str))
+        self._past = past or Past(name, process, int(time.time()), asked)
+        self._chronicle = Chronicle(
+            options.state, self._past.session, options.release, options.profile
+        )
+        if past is not None:
+            past.process, past.options = process, asked
+            self._take_up(past)
 
     def run(self) -> Outcome:
         """Fuzz until a limit, Ctrl-C or a failure; leaves no process behind.
@@ -122,28 +143,46 @@ class Session:
         self._record(self._figures())
         outcome.figures = self._figures(whole=True)
         for name in self._options.also:
-            told = [m for (_, other), m in self._followers.items() if other == name]
-            outcome.also[name] = {
-                "sequences": sum(m["sequences"] for m in told),
-                "calls": sum(m["calls"] for m in told),
-            }
+            outcome.also[name] = self._ran(name)
         total = _sum([*self._done.values()])
         outcome.statistics, outcome.made = total.get("statistics", {}), total.get("made", 0)
         return outcome
 
+    def _take_up(self, past: Past) -> None:
+        """Begin where the session came to."""
+        past.resumed += 1
+        past.incarnation += 1
+        outcome, f = self._outcome, self._outcome.figures
+        self._begun = time.monotonic() - past.seconds
+        self._done[_BEFORE] = past.sums
+        self._covered.update(past.covered)
+        self._followed.update(past.followers)
+        outcome.left.update(past.left)
+        f.branches, f.blocks, f.worker_restarts = past.branches, past.blocks, past.worker_restarts
+        sequences, calls = past.sums.get("sequences", 0), past.sums.get("calls", 0)
+        self._recent = deque([(time.monotonic(), sequences, calls)])
+        for message in list(past.findings.values()):
+            self._know(message)
+        o = self._options
+        for signature, path in untold(past, o.state):
+            told = {"signature": signature, "path": path, "cause": "", "kernel": o.release}
+            self._find({**told, "signature_there": ""})
+
     def _start(self) -> None:
         o = self._options
+        self._keep(self._figures(), begins=True)
         deadline = None if o.seconds is None else self._begun + o.seconds
         for worker in range(o.workers):
             runs = None
             if o.runs is not None:
-                runs = o.runs // o.workers + (worker < o.runs % o.workers)
+                left = max(0, o.runs - self._past.sums.get("sequences", 0))
+                runs = left // o.workers + (worker < left % o.workers)
             self._hire(
                 Settings(
                     worker=worker,
                     session=os.getpid(),
                     pipe=-1,
-                    seed=_seed(o.seed, worker, 0),
+                    seed=_seed(o.seed, worker, self._past.incarnation),
                     state=str(o.state),
                     corpus=str(o.corpus),
                     profile=o.profile,
@@ -183,7 +222,7 @@ class Session:
         match message["kind"]:
             case "stats":
                 self._live[worker] = message
-                self._covered.update(message["reached"])
+                self._cover(message)
                 self._chronicle.hear(worker, message["occurrences"])
             case "finding":
                 self._find(message)
@@ -204,9 +243,41 @@ class Session:
             case "done":
                 self._finished.add(worker)
 
+    def _cover(self, message: Message) -> None:
+        before = self._outcome.figures.branches
+        if message["branches"] != before > 0:
+            # Numbers are those of another instrumentation: of other sources, or of none.
+            self._covered.clear()
+            self._outcome.figures.branches = 0
+        self._covered.update(message["reached"])
+
+    def _ran(self, name: str) -> dict[str, int]:
+        """What a further kernel ran."""
+        told = [m for (_, other), m in self._followers.items() if other == name]
+        total = _sum([self._followed.get(name, {}), *told])
+        return {each: total.get(each, 0) for each in ("sequences", "calls")}
+
+    def _keep(self, figures: Figures, *, begins: bool = False) -> None:
+        """Write down how far it came, for another session to go on.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        past, o = self._past, self._options
+        if not o.resumable:
+            return
+        past.seconds = figures.seconds
+        past.sums = _sum([*self._done.values(), *self._live.values()])
+        past.covered, past.branches = sorted(self._covered), figures.branches
+        past.blocks, past.worker_restarts = figures.blocks, figures.worker_restarts
+        past.followers = {name: self._ran(name) for name in o.also}
+        past.left = self._outcome.left
+        write(o.state, past, begins=begins)
+
     def _record(self, figures: Figures) -> None:
         """Write down how it stands; that it cannot be written is no reason to stop."""
         try:
+            self._keep(figures)
             self._chronicle.write(figures)
         except OSError as error:
             self._note(f"the record of this session cannot be written: {error}")
@@ -217,21 +288,34 @@ class Session:
             self._screen.note(text)
 
     def _find(self, message: Message) -> None:
+        if not self._know(message):
+            return
         text, path = message["signature"], message["path"]
-        try:
-            self._chronicle.found(
-                text, path, message["cause"], message["kernel"], message["signature_there"]
-            )
-        except OSError as error:
-            self._note(f"the record of this session cannot be written: {error}")
         if message["cause"]:
-            if text not in self._outcome.known:
-                self._outcome.known[text] = message["cause"]
-                self._screen.note(f"known divergence: {text}\n  {message['cause']}")
-        elif text not in self._outcome.new:
-            self._outcome.new[text] = path
+            self._screen.note(f"known divergence: {text}\n  {message['cause']}")
+        else:
             where = f"  {path}/report.md" if path else message["report"]
             self._screen.note(f"NEW divergence: {text}\n{where}")
+        try:
+            self._keep(self._figures())
+        except OSError as error:
+            self._note(f"the record of this session cannot be written: {error}")
+
+    def _know(self, message: Message) -> bool:
+        """Count a finding; whether it was not known yet."""
+        text, path, cause = message["signature"], message["path"], message["cause"]
+        try:
+            self._chronicle.found(text, path, cause, message["kernel"], message["signature_there"])
+        except OSError as error:
+            self._note(f"the record of this session cannot be written: {error}")
+        if text in self._outcome.known or text in self._outcome.new:
+            return False
+        if cause:
+            self._outcome.known[text] = cause
+        else:
+            self._outcome.new[text] = path
+        self._past.findings[text] = {name: message[name] for name in _TOLD}
+        return True
 
     def _end(self, hand: Hand) -> None:
         """A worker is gone: as it should, or to be replaced with what is left of its task."""
@@ -240,9 +324,12 @@ class Session:
         stats = self._live.pop(worker, {})
         for source in (worker, *((worker, name) for name in self._options.also)):
             self._chronicle.forget(source)
+        for name in self._options.also:
+            told = self._followers.pop((worker, name), {})
+            self._followed[name] = _sum([self._followed.get(name, {}), told])
         self._done[worker] = _sum([self._done.get(worker, {}), stats])
         if worker in self._finished:
-            if not self._outcome.figures.worker_restarts:
+            if not self._deaths:
                 with contextlib.suppress(OSError):
                     hand.log.unlink()
             return
@@ -262,11 +349,12 @@ class Session:
         self._screen.note(f"worker {worker} died ({cause}); starting another")
         figures = self._outcome.figures
         figures.worker_restarts += 1
+        self._past.incarnation += 1
         runs = hand.settings.runs
         self._hire(
             replace(
                 hand.settings,
-                seed=_seed(self._options.seed, worker, figures.worker_restarts),
+                seed=_seed(self._options.seed, worker, self._past.incarnation),
                 runs=None if runs is None else max(0, runs - compared),
             )
         )

@@ -78,6 +78,19 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def sweep(directory: Path) -> None:
+    """Remove what was being written in `directory`, if it is one, by processes that are no more.
+
+    Raises:
+        OSError: it could not be removed.
+    """
+    for path in directory.glob(f"{UNFINISHED}*"):
+        pid = path.name.removeprefix(UNFINISHED).partition("-")[0]
+        if not Path("/proc", pid).exists():
+            remove_directory(path)
+            path.unlink(missing_ok=True)
+
+
 def remove_directory(path: Path) -> None:
     """Remove a directory of plain files, if it is there."""
     if not path.is_dir():

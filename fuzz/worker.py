@@ -127,8 +127,9 @@ class Worker:
         self._names_in_full: dict[str, str] = {}
         #: Branches of the model that were reached.
         self.covered: set[int] = set()
+        #: Files of the corpus whose programs have run here, or will.
+        self.names: set[str] = set()
         self._untold: set[int] = set()
-        self._names: set[str] = set()
         self._reported = 0.0
         self._shared = time.monotonic()
         self.stopped = False
@@ -514,12 +515,12 @@ class Worker:
     def _save(self, program: Program) -> None:
         if program:
             geometry = self._environment.geometry
-            self._names.add(corpus.save(self._settings.corpus_path, program, geometry))
+            self.names.add(corpus.save(self._settings.corpus_path, program, geometry))
 
     def _look_around(self) -> None:
         """Queue what other workers have added to the corpus."""
         geometry = self._environment.geometry
-        for entry in corpus.load(self._settings.corpus_path, geometry, skip=self._names):
-            self._names.add(entry.path.name)
+        for entry in corpus.load(self._settings.corpus_path, geometry, skip=self.names):
+            self.names.add(entry.path.name)
             if entry.program:
                 self._producer.queue.append(entry.program)

@@ -263,7 +263,7 @@ def test_guidance_asks_for_mutations(tmp_path: Path) -> None:
 def test_worker_outlives_the_ticks_of_the_engine(tmp_path: Path) -> None:
     """Atheris has a timer of its own; it must not take a worker for hung."""
     pytest.importorskip("atheris", reason="Atheris has no wheel for this machine")
-    process = start("fuzz", "--time", 10, "--json", "o", cwd=tmp_path)
+    process = start("fuzz", "--time", 0, "--workers", 1, "--json", "o", cwd=tmp_path)
     state = tmp_path / ".vmadiff"
     wait_until(lambda: state.exists() and leftovers(state))
     (worker,) = workers_of(process.pid)
@@ -273,6 +273,7 @@ def test_worker_outlives_the_ticks_of_the_engine(tmp_path: Path) -> None:
     ):  # so that one falls into the program during which the second turns
         os.kill(worker, signal.SIGALRM)
         time.sleep(0.0001)
+    process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert json.loads((tmp_path / "o").read_text())["worker_restarts"] == 0
 
@@ -304,6 +305,18 @@ def test_soak_finds_nothing_either(tmp_path: Path) -> None:
     assert not data["guided"]
     assert data["statistics"]["multi_moves"] > 10
     assert leftovers(tmp_path / ".vmadiff") == []
+
+
+def test_by_default_every_processor_has_a_worker(tmp_path: Path) -> None:
+    """But where programs are to be the same each time, and where there are fewer programs."""
+    for arguments, workers in (
+        (("--runs", 64), min(64, len(os.sched_getaffinity(0)))),
+        (("--runs", 64, "--seed", 1), 1),
+        (("--runs", 1), 1),
+    ):
+        run("fuzz", *arguments, "--unseeded", "--json", "o", cwd=tmp_path)
+        data = json.loads((tmp_path / "o").read_text())
+        assert (data["workers"], data["sequences"]) == (workers, arguments[1])
 
 
 def test_several_workers_share_the_runs(tmp_path: Path) -> None:
@@ -450,7 +463,7 @@ def test_ctrl_c_finishes_writes_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
-    process = start("fuzz", "--time", 0, cwd=tmp_path)
+    process = start("fuzz", "--time", 0, "--workers", 1, cwd=tmp_path)
     (worker,) = wait_until(lambda: workers_of(process.pid))
     wait_until(lambda: children_of(worker))
     os.kill(worker, signal.SIGSTOP)  # it will not react to the first
@@ -464,7 +477,7 @@ def test_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
 
 
 def test_killed_worker_is_replaced_and_loses_nothing(tmp_path: Path) -> None:
-    process = start("fuzz", "--runs", 6000, "--json", "o", cwd=tmp_path)
+    process = start("fuzz", "--runs", 6000, "--workers", 1, "--json", "o", cwd=tmp_path)
     state = tmp_path / ".vmadiff"
     wait_until(lambda: state.exists() and leftovers(state))
     time.sleep(0.7)

@@ -10,6 +10,7 @@ import pytest
 from fuzz import crew, session
 from fuzz.crew import Hand
 from fuzz.display import Screen
+from fuzz.resume import Past
 from fuzz.session import Options, Outcome, Session
 from fuzz.settings import Settings
 
@@ -58,7 +59,11 @@ def stand_in(path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 
 
 def run(
-    path: Path, monkeypatch: pytest.MonkeyPatch, text: str, **options: Any
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    past: Past | None = None,
+    **options: Any,
 ) -> tuple[Outcome, list[str]]:
     """A session of such workers."""
     stand_in(path, monkeypatch, text)
@@ -78,7 +83,7 @@ def run(
             **options,
         }
     )
-    return Session(given, screen, "").run(), screen.notes
+    return Session(given, screen, "", past).run(), screen.notes
 
 
 def settings(state: Path) -> Settings:
