@@ -17,6 +17,11 @@ from fuzz.status import UsageError
 from fuzz.storage import sweep, write_atomically
 
 NAME: Final = "session.json"
+#: What is looked up of what a session was asked.
+_ASKED: Final = {
+    "also", "changes", "corpus", "guided", "held", "profile", "release", "runs", "seconds", "seed", "seeds", "target",
+    "unmask", "user", "workers",
+}  # fmt: skip
 #: Directories of a state directory that have a directory or file for each thing.
 _KINDS: Final = ("findings", "unstable", "known", "losses")
 
@@ -99,6 +104,8 @@ def take_up(options: Namespace) -> Past:
     if past.is_running:
         raise UsageError(f"{options.state}: its session is running (process {past.process[0]})")
     asked = past.options
+    if not asked.keys() >= _ASKED:
+        raise UsageError(f"{options.state / NAME}: that of another version of vmadiff")
     targets = [asked["target"], *asked["also"]]
     if options.target not in (None, targets):
         raise UsageError(f"{options.state}: its session is on {' and '.join(targets)}")

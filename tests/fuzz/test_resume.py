@@ -107,6 +107,7 @@ def test_what_is_not_said_anew_is_as_it_was(tmp_path: Path) -> None:
         ({"seconds": 60.0}, {}, "give a longer --time"),
         ({}, {"time": 20.0}, "has run 20 s and 100 sequences"),
         ({}, {"runs": 100}, "or more --runs"),
+        ({"options": {"target": "local"}}, {}, "another version"),
     ],
 )
 def test_what_cannot_go_on(
