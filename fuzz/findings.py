@@ -10,10 +10,12 @@ findings/<signature>/report.md       for people, as a mail
                      kernel.json     the kernel, what the model took it for, and its environment
 """
 
+import fcntl
 import json
 import re
 from base64 import b85decode, b85encode
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -215,6 +217,23 @@ def rewrite(path: Path, finding: Finding) -> None:
     """
     for name, data in finding.files().items():
         write_atomically(path / name, data, durable=True)
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Whether what was written at `path` has not been made smaller yet, and nobody is at it; in here nobody else is.
+    Whoever dies in here lets go of it.
+
+    Raises:
+        OSError, ValueError: it cannot be read.
+    """
+    with (path / "kernel.json").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield not json.loads((path / "finding.json").read_text())["minimized"]
 
 
 def write_crash(directory: Path, signature: str, program_text: str, trace: str) -> Path:

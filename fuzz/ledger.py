@@ -54,7 +54,8 @@ class Ledger:
     def divergence(
         self, finding: Finding, refine: Callable[[Finding], Finding] = lambda finding: finding
     ) -> None:
-        """A divergence that was looked into. It is written down as it is; if it is new, then as `refine` makes it."""
+        """A divergence that was looked into. It is written down as it is, then as `refine` makes it, unless that is
+        done or under way."""
         if not finding.stable:
             self.unstable += 1
             findings.write(self._state / "unstable", finding)
@@ -65,11 +66,12 @@ class Ledger:
         path = ""
         try:
             if known is None:
-                directory, new = findings.write(self._state / "findings", finding)
+                directory, _ = findings.write(self._state / "findings", finding)
                 path = str(directory)
-                if new:
-                    finding = refine(finding)
-                    findings.rewrite(directory, finding)
+                with findings.claimed(directory) as is_ours:
+                    if is_ours:
+                        finding = refine(finding)
+                        findings.rewrite(directory, finding)
         finally:
             self._find(text, path, known, "" if path or known else finding.text(), finding)
 

@@ -102,6 +102,37 @@ def test_what_was_found_is_made_smaller_and_confirmed_again(tmp_path: Path) -> N
     assert elsewhere.batches[0][0][-1].addr == elsewhere.environment.geometry.window
 
 
+def test_what_a_dead_worker_was_making_smaller_is_made_smaller(tmp_path: Path) -> None:
+    """By whoever finds it next; but not while the other is at it."""
+
+    class Killed(BaseException):
+        pass
+
+    def die(*_: Any) -> None:
+        other = set_up(tmp_path, FakeExecutor(OLD), session=2)
+        other.feed(program)
+        assert len(other.told.of("finding")) == 1
+        assert read_finding()["minimized"] == "", "somebody else is at it"
+        raise Killed
+
+    def read_finding() -> Any:
+        (path,) = (tmp_path / "findings").iterdir()
+        return json.loads((path / "finding.json").read_text())
+
+    program = (MAP, UNMAP, MAP, APART, MOVE)
+    dead = set_up(tmp_path, FakeExecutor(OLD))
+    dead.worker._trials.minimize = die  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        dead.feed(program)
+    assert (read_finding()["minimized"], len(dead.told.of("finding"))) == ("", 1)
+    for _ in range(2):
+        heir = set_up(tmp_path, FakeExecutor(OLD))
+        heir.worker.take_up()
+        heir.feed(program)
+        assert len(heir.told.of("finding")) == 1
+        assert read_finding()["minimized"].startswith("2 calls from 5")
+
+
 def test_what_is_no_finding_is_not_loaded(tmp_path: Path) -> None:
     bench = set_up(tmp_path, FakeExecutor(OLD))
     bench.feed((MAP, APART, MOVE))
