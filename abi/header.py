@@ -57,7 +57,7 @@ _WIRE_PREFIXES: Final = (
 )  # fmt: skip
 _WIRE_NAMES: Final = (
     "IMAGE_BASE", "SHARED_BASE", "SHARED_SIZE", "MAX_PROGRAMS", "MAX_NEW_IDENTS", "LAST_FIXED_IDENT",
-    "SEGMENTS", "SEGMENT_SIZE", "KCOV_BASE", "KCOV_WORDS", "MAX_WATCHED",
+    "SEGMENTS", "SEGMENT_SIZE", "KCOV_BASE", "KCOV_WORDS", "MAX_WATCHED", "MAX_HITS",
 )  # fmt: skip
 _TRACE_PREFIXES: Final = ("PERM_", "NAME_", "SECTION_", "INCONSISTENT_", "PAGE_")
 #: What both sides read in memory: struct, packed form in Python, C type of each member in order.
@@ -111,7 +111,7 @@ _STRUCTS: Final = (
             ("u32", "dirty"),
             ("u32", "fresh"),
             ("u32", "near"),
-            ("u32", "nearer"),
+            ("u32", "rarest"),
         ),
     ),
 )

@@ -36,8 +36,8 @@ AREAS: Final[dict[str, tuple[int, int]]] = {
     "child": (0x148000, 0x18000),
     "coverage": (0x160000, 0x4000),
     "watched": (0x164000, 0x8000),
-    "reached": (0x16C000, PAGE),
-    "results": (0x16D000, SHARED_SIZE - 0x16D000),
+    "reached": (0x16C000, 0x3000),
+    "results": (0x16F000, SHARED_SIZE - 0x16F000),
 }
 
 #: The words of the control page, in order. What the parent writes before a start comes first.
@@ -177,8 +177,8 @@ START_NAMES: Final = (
 )
 
 #: A result: offset and length of its trace in the results area (bytes), RESULT_* status, DIRTY_* reason, how many
-#: blocks of the kernel it reached that none before it did, how many of those that are watched, and how many of these
-#: none before it did.
+#: blocks of the kernel it reached that none before it did, how many of those that are watched, and by how many programs
+#: before it the rarest of these was reached (at most MAX_HITS).
 RESULT: Final = struct.Struct("<IIIIIII")
 RESULT_DONE: Final = 0
 RESULT_TOO_LARGE: Final = 1
@@ -277,8 +277,9 @@ EXIT_START: Final = 100
 MAX_PROGRAMS: Final = AREAS["index"][1] // RESULT.size
 
 #: Blocks that can be watched: the watched area has their addresses in order. The reached area has a bit for each that
-#: the last program reached, and, after as many, one for each that any has.
+#: the last program reached, and behind them 16 bits for each: how many programs have, at most MAX_HITS.
 MAX_WATCHED: Final = AREAS["watched"][1] // 8
+MAX_HITS: Final = 0xFFFF
 
 #: Where that is mapped between programs (bytes), and its size (words): the first is how many follow.
 KCOV_BASE: Final = SHARED_BASE + 2 * SHARED_SIZE

@@ -10,7 +10,7 @@ from functools import lru_cache
 from random import Random
 from typing import Any, Final, Protocol, TypeVar
 
-from abi.calls import Call, Fill, Kind
+from abi.calls import Call, Fail, Fill, Kind
 from abi.consts import (
     ACCESS_READ,
     ACCESS_WRITE,
@@ -22,7 +22,6 @@ from abi.consts import (
 )
 from abi.environment import Geometry, Object
 from fuzz.odds import (
-    ADVICE,
     ANON,
     BAD_FDS,
     BITS,
@@ -32,7 +31,6 @@ from fuzz.odds import (
     FILE,
     FILES,
     KINDS,
-    MREMAP_FLAGS,
     OBSTACLES,
     OTHERS,
     PAGES,
@@ -50,6 +48,7 @@ from fuzz.odds import (
 )
 from fuzz.restraint import FILL_SHARE, RESTRAINED, cheapen, is_costly, restrain
 from fuzz.statistics import Statistics, spanned
+from fuzz.steer import STEERED, Steering, Trait
 
 #: Programs mostly live in this many pages, so that what they map is adjacent.
 DENSE_PAGES: Final = 64
@@ -73,6 +72,9 @@ _VM_HUGETLB: Final = 0x400000
 _HUGE_PAGES: Final = 8
 #: Limits that leave more than this are not reached.
 _MOST_ROOM: Final = 1 << 32
+
+#: Usual values, each once: what steered draws choose from.
+_DISTINCT: Final = {kind: tuple(dict.fromkeys(values)) for kind, values in USUAL.items()}
 
 T = TypeVar("T")
 
@@ -156,6 +158,7 @@ class Aim:
         "random",
         "run",
         "statistics",
+        "steering",
     )
 
     def __init__(
@@ -166,6 +169,7 @@ class Aim:
         objects: Sequence[Object],
         unprivileged: bool = False,
         statistics: Statistics | None = None,
+        steering: Steering | None = None,
     ) -> None:
         self.random = rng.random
         self._getrandbits = rng.getrandbits
@@ -176,6 +180,8 @@ class Aim:
         self._low, self._high = (self._window, top) if self._window < top else (top, WORD)
         self._unprivileged = unprivileged
         self.statistics = statistics
+        #: What is known of what leads to blocks that are watched, if there are any.
+        self.steering = steering
         (
             self._files,
             self._zeros,
@@ -192,7 +198,9 @@ class Aim:
         environment = getattr(run.space, "environment", None)
         config = getattr(environment, "config", ())
         #: Whether allocations are to be made to fail in this program, where that can be had.
-        self.fails = "FAULT_INJECTION" in config and self.random() < FAILING
+        self.fails = "FAULT_INJECTION" in config and self.random() < min(
+            FAILING * self.lift(Fail), 0.6
+        )
         few = getattr(environment, "max_map_count", MANY_MAPPINGS) < MANY_MAPPINGS
         #: Whether the limit of mappings is to be reached in this program, where that is cheap.
         self.fills = few and self.random() < FILLING
@@ -249,6 +257,25 @@ class Aim:
     def pick(self, table: Sequence[T]) -> T:
         """One of `table`."""
         return table[int(self.random() * len(table))]
+
+    def choose(self, table: Sequence[T], each: Sequence[T]) -> T:
+        """One of `table`, a recipe or a draw; where programs are steered, often one of `each` by its lift."""
+        steering = self.steering
+        if steering is None:
+            return self.pick(table)
+        if self.random() < STEERED:
+            return self.note(each[steering.choose(each, self.random())])
+        return self.note(self.pick(table))
+
+    def note(self, chosen: T) -> T:
+        """Have it known that the program is made of this."""
+        if self.steering is not None:
+            self.steering.used.add(chosen)
+        return chosen
+
+    def lift(self, trait: Trait) -> float:
+        """How much more programs with this trait reach what is watched; 1 where nothing is."""
+        return self.steering.lift(trait) if self.steering else 1.0
 
     # Addresses.
 
@@ -450,7 +477,11 @@ class Aim:
 
     def usual(self, kind: Kind) -> int:
         """A value that arguments of this kind usually have (`odds.USUAL`)."""
-        return self.pick(USUAL[kind])
+        steering = self.steering
+        if steering is None or self.random() >= STEERED:
+            return self.pick(USUAL[kind])
+        values = _DISTINCT[kind]
+        return values[steering.choose(values, self.random(), kind)]
 
     def prot(self) -> int:
         """A protection; most often one that a page is used with."""
@@ -458,11 +489,11 @@ class Aim:
 
     def advice(self) -> int:
         """A known advice; most often one that changes flags."""
-        return self.pick(ADVICE)
+        return self.usual(Kind.ADVICE)
 
     def mremap_flags(self) -> int:
         """Flags of mremap; most often a fixed move."""
-        return self.pick(MREMAP_FLAGS)
+        return self.usual(Kind.MREMAP_FLAGS)
 
     def uffd_mode(self) -> int:
         """A mode of UFFDIO_REGISTER."""

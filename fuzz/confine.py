@@ -28,11 +28,21 @@ from abi.calls import (
 )
 from abi.consts import (
     ACCESS_WRITE,
+    MADV_DODUMP,
+    MADV_DOFORK,
+    MADV_DONTDUMP,
     MADV_DONTFORK,
     MADV_DONTNEED,
     MADV_DONTNEED_LOCKED,
     MADV_GUARD_INSTALL,
+    MADV_HUGEPAGE,
+    MADV_KEEPONFORK,
+    MADV_MERGEABLE,
+    MADV_NOHUGEPAGE,
+    MADV_NORMAL,
     MADV_RANDOM,
+    MADV_SEQUENTIAL,
+    MADV_UNMERGEABLE,
     MADV_WIPEONFORK,
     MAP_ANONYMOUS,
     MAP_DROPPABLE,
@@ -73,6 +83,15 @@ _DISCARDING: Final = (
     MADV_DONTFORK,
     MADV_WIPEONFORK,
     MADV_GUARD_INSTALL,
+)
+#: Advice that is set and taken back.
+_PAIRS: Final = (
+    (MADV_MERGEABLE, MADV_UNMERGEABLE),
+    (MADV_HUGEPAGE, MADV_NOHUGEPAGE),
+    (MADV_DONTDUMP, MADV_DODUMP),
+    (MADV_DONTFORK, MADV_DOFORK),
+    (MADV_WIPEONFORK, MADV_KEEPONFORK),
+    (MADV_SEQUENTIAL, MADV_NORMAL),
 )
 #: Bytes by which the break misses a page.
 _ODD: Final = (0, 0, 0, 1, 0x10, PAGE - 1)
@@ -194,6 +213,17 @@ def lock_later(aim: Aim) -> Steps:
         yield lock_all(aim)
 
 
+def lock_rest(aim: Aim) -> Steps:
+    """A part of what is mapped is locked, then all of it, or none: what was cut merges again."""
+    for _ in range(aim.pick((1, 1, 2))):
+        addr, length = _range(aim)
+        onfault = aim.chance(0.3)
+        yield Mlock2(addr, length, MLOCK_ONFAULT) if onfault else Mlock(addr, length)
+    yield Mlockall(aim.pick(_MCL)) if aim.chance(0.7) else Munlockall()
+    if aim.chance(0.3):
+        yield lock_all(aim)
+
+
 def lock_again(aim: Aim) -> Steps:
     """A range that is partly locked, with a limit that lets no more than the rest be locked."""
     start, length = aim.span(2 if aim.chance(0.4) else 1)
@@ -227,6 +257,32 @@ def seal_part(aim: Aim) -> Steps:
             yield Madvise(addr, length, aim.pick(_DISCARDING))
         else:
             yield Mseal(start, size, 0)
+
+
+def outlast(aim: Aim) -> Steps:
+    """A VMA is marked, other marks are set and taken away; then what the first one forbids or does is tried."""
+    vma = aim.vma()
+    addr = vma.start if vma else aim.page()
+    length = min(vma.end - addr, 16 * PAGE) if vma else PAGE
+    there, back = aim.pick(_PAIRS)
+    sealed = aim.chance(0.6)
+    first: Call = Mseal(addr, length, 0) if sealed else Mlock2(addr, length, MLOCK_ONFAULT)
+    if aim.chance(0.5):
+        yield Madvise(addr, length, there)
+        yield first
+    else:
+        yield first
+        yield Madvise(addr, length, there)
+    yield Madvise(addr, length if aim.chance(0.7) else PAGE, back)
+    draw = aim.random()
+    if draw < 0.3:
+        yield Mprotect(addr, length, aim.prot())
+    elif draw < 0.6:
+        yield Munmap(addr, PAGE if aim.chance(0.5) else length)
+    elif draw < 0.8:
+        yield Mremap(addr, length, length, _MOVE, aim.away(length))
+    else:
+        yield Madvise(addr, length, aim.pick(_DISCARDING))
 
 
 def use_heap(aim: Aim) -> Steps:
@@ -344,14 +400,22 @@ def _used(aim: Aim, resource: int) -> int:
 DRAWS: Final[tuple[Callable[[Aim], Call], ...]] = (lock, lock, unlock, move_break, limit)
 RARE_DRAWS: Final[tuple[Callable[[Aim], Call], ...]] = (seal, lock_all, fill)
 RECIPES: Final = (lock_part, lock_part, lock_unpopulated, use_heap, use_heap, reach_limit)
-RARE_RECIPES: Final = (seal_part, seal_part, lock_later, lock_again, reach_map_limit)
+RARE_RECIPES: Final = (
+    seal_part,
+    seal_part,
+    outlast,
+    lock_later,
+    lock_rest,
+    lock_again,
+    reach_map_limit,
+)
 
 
 def confine(aim: Aim) -> Steps:
     """One of the recipes, a rare one rarely."""
-    yield from aim.pick(RARE_RECIPES if aim.chance(0.15) else RECIPES)(aim)
+    yield from aim.note(aim.pick(RARE_RECIPES if aim.chance(0.15) else RECIPES))(aim)
 
 
 def confining(aim: Aim) -> Call:
     """One of the calls, a rare one rarely."""
-    return aim.pick(RARE_DRAWS if aim.chance(0.12) else DRAWS)(aim)
+    return aim.note(aim.pick(RARE_DRAWS if aim.chance(0.12) else DRAWS))(aim)

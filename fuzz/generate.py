@@ -7,9 +7,9 @@ its length: first one that maps, then any. Nothing here knows what a call should
 Deterministic: the same generator state and run give the same program.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
-from typing import Final
+from typing import Final, TypeVar
 
 from abi.calls import (
     SIGNATURES,
@@ -57,14 +57,18 @@ from abi.consts import (
     PAGE,
     PROT_READ,
     PROT_WRITE,
+    WORD,
 )
 from abi.environment import Geometry, Object
 from fuzz import confine, filing, process, special, watch
 from fuzz.aim import Aim, Run, Steps
 from fuzz.huge import LAYING, USING
 from fuzz.latent import ASKING, BUILDING
-from fuzz.odds import SPECIAL_FLAGS
+from fuzz.odds import BEYOND, SPECIAL_FLAGS
 from fuzz.statistics import Statistics
+from fuzz.steer import Steering
+
+T = TypeVar("T")
 
 Recipe = Callable[[Aim], Steps]
 
@@ -73,6 +77,7 @@ SPOILED: Final = 0.3
 FAILING_CALLS: Final = 0.25
 
 _RW: Final = PROT_READ | PROT_WRITE
+_VM_SHARED: Final = 8
 _ANON: Final = MAP_PRIVATE | MAP_ANONYMOUS
 _MOVE: Final = MREMAP_MAYMOVE | MREMAP_FIXED
 
@@ -109,17 +114,19 @@ def generate(
     *,
     unprivileged: bool = False,
     statistics: Statistics | None = None,
+    steering: Steering | None = None,
 ) -> Program:
     """A fresh program of `length` calls (0: 1 to 20, 8 on average); `run` is at its start and has stepped it then.
 
     Raises:
         whatever the model raises outside its domain. There is no program then: begin anew with a new run.
     """
-    aim = Aim(rng, run, geometry, objects, unprivileged, statistics)
+    aim = Aim(rng, run, geometry, objects, unprivileged, statistics, steering)
     length = length or aim.pick(_LENGTHS)
-    follow(aim, confine.reach_map_limit if aim.fills else aim.pick(OPENINGS), length)
+    opening = confine.reach_map_limit if aim.fills else aim.choose(OPENINGS, EACH_OPENING)
+    follow(aim, opening, length)
     while len(aim.calls) < length:
-        follow(aim, aim.pick(SEQUELS), length)
+        follow(aim, draw_sequel(aim), length)
     if statistics is not None:
         statistics.sequences += 1
     return tuple(aim.calls)
@@ -130,7 +137,7 @@ def follow(aim: Aim, recipe: Recipe, limit: int) -> None:
     steps = recipe(aim)
     call = next(steps, None)
     while call is not None and len(aim.calls) < limit:
-        if aim.fails and aim.random() < FAILING_CALLS:
+        if aim.fails and aim.random() < min(FAILING_CALLS * aim.lift(type(call)), 0.75):
             aim.step(let_fail(aim))
         value = aim.step(spoil(aim, call) if aim.random() < SPOILED else call)
         try:
@@ -245,10 +252,27 @@ def resize(aim: Aim) -> Mremap:
         old = 0
     elif draw > 0.75:
         old = aim.extent(addr)
-    new = old + aim.pages() if aim.chance(0.55) else aim.pages()
+    elif draw > 0.68:
+        old = aim.pick(BEYOND)
+    grown = aim.chance(0.55) and old not in BEYOND
+    new = old + aim.pages() if grown else aim.pages()
     flags = aim.pick((0, MREMAP_MAYMOVE, MREMAP_MAYMOVE, MREMAP_MAYMOVE, _MOVE, _MOVE))
     target = aim.target(addr, max(old, new)) if flags == _MOVE else 0
     return Mremap(addr, old, new, flags, target)
+
+
+def duplicate(aim: Aim) -> Mremap:
+    """old_len 0: a second mapping of what is shared, next to the first, over it, or where the kernel likes."""
+    shared = [vma for vma in aim.vmas if vma.flags & _VM_SHARED]
+    vma = aim.pick(shared) if shared and aim.chance(0.8) else aim.vma()
+    addr = aim.inside(vma) if vma and aim.chance(0.3) else vma.start if vma else aim.page()
+    length = aim.pages()
+    if aim.chance(0.25):
+        return Mremap(addr, 0, length, MREMAP_MAYMOVE, 0)
+    # It overlaps its source only from its start on: no byte of it is behind that by the old length.
+    near = addr + (1 - aim.below(length // PAGE + 2)) * PAGE
+    target = near & WORD if aim.chance(0.6) else aim.target(addr, length)
+    return Mremap(addr, 0, length, _MOVE, target)
 
 
 def keep_source(aim: Aim) -> Mremap:
@@ -271,6 +295,11 @@ def remap(aim: Aim) -> Mremap:
     return Mremap(addr, old, new, aim.mremap_flags(), aim.target(addr, max(old, new)))
 
 
+def _each(table: Iterable[T], group: T, members: Iterable[T]) -> tuple[T, ...]:
+    """What is in `table`, each once, with the members of a group in place of it."""
+    return tuple(each for each in dict.fromkeys((*table, *members)) if each is not group)
+
+
 #: One call of any kind; as likely as it is frequent.
 DRAWS: Final[tuple[Callable[[Aim], Call], ...]] = (
     *(map_anywhere,) * 9,
@@ -281,6 +310,7 @@ DRAWS: Final[tuple[Callable[[Aim], Call], ...]] = (
     *(touch,) * 3,
     *(unmap,) * 2,
     remap,
+    duplicate,
     keep_source,
     register,
     unregister,
@@ -290,11 +320,18 @@ DRAWS: Final[tuple[Callable[[Aim], Call], ...]] = (
     *watch.CALLS,
     *special.DRAWS,
 )
+#: Each draw once, also those that are rare because they cost much.
+EACH_DRAW: Final = _each(DRAWS, confine.confining, (*confine.DRAWS, *confine.RARE_DRAWS))
 
 
 def draw_call(aim: Aim) -> Call:
     """One call, aimed at the space as it is."""
-    return aim.pick(DRAWS)(aim)
+    return aim.choose(DRAWS, EACH_DRAW)(aim)
+
+
+def draw_sequel(aim: Aim) -> Recipe:
+    """A recipe for a space in which something is mapped."""
+    return aim.choose(SEQUELS, EACH_SEQUEL)
 
 
 # Recipes that map.
@@ -524,4 +561,9 @@ SEQUELS: Final[tuple[Recipe, ...]] = (
     *watch.FOLLOWING,
     *USING,
     *(confine.confine,) * 3,
+)
+#: Each once, also those that are rare because they cost much: what steered draws choose from.
+EACH_OPENING: Final = tuple(dict.fromkeys(OPENINGS))
+EACH_SEQUEL: Final = _each(
+    SEQUELS, confine.confine, (*confine.RECIPES, *confine.RARE_RECIPES, *OPENINGS)
 )

@@ -41,6 +41,7 @@ from abi.consts import (
     UFFDIO_REGISTER_MODE_MINOR,
     UFFDIO_REGISTER_MODE_MISSING,
     UFFDIO_REGISTER_MODE_WP,
+    WORD,
 )
 from fuzz.aim import Aim, Steps, Vma
 
@@ -52,8 +53,10 @@ _VM_FLAGS: Final = ((0x100, MAP_GROWSDOWN), (0x2000, MAP_LOCKED), (0x20_0000, MA
 _VM_ACCESS: Final = 7
 #: More is not moved or registered to see what it holds.
 _MUCH: Final = 512 * PAGE
-#: Pages between a stack and its neighbour: within its guard gap of 256, at its edge, behind it.
+#: Pages between a stack and its neighbour: within its guard gap of 256, at its edge, behind it; and between it and an
+#: access below it.
 _STACK_GAPS: Final = (1, 2, 3, 5, 254, 255, 256, 257, 258)
+_STACK_STEPS: Final = (1, 1, 1, 2, 3, 8, 2040, 2048)
 _AFTER_GUARD: Final = (
     MADV_DONTNEED,
     MADV_DONTNEED,
@@ -189,9 +192,19 @@ def keep_part(aim: Aim) -> Steps:
         yield Touch(start, 1, ACCESS_WRITE)
     if aim.chance(0.6):
         length = min(length, aim.small())
+    if aim.chance(0.3):
+        # Its pages are found by its old place from then on.
+        there = aim.target(start, length)
+        yield Mremap(start, length, length, _MOVE, there)
+        start = there
     flags = _MOVE if aim.chance(0.7) else MREMAP_MAYMOVE
     yield Mremap(start, length, length, flags | MREMAP_DONTUNMAP, aim.away(length))
-    yield from _tell_faulted(aim, _at(aim, start))
+    if aim.chance(0.5):
+        yield from _tell_faulted(aim, _at(aim, start))
+    else:
+        prot, like = _like(_at(aim, start))
+        beside = start + length if aim.chance(0.7) else start - PAGE
+        yield Mmap(beside & WORD, PAGE, prot, like, -1, 0)
 
 
 def bridge(aim: Aim) -> Steps:
@@ -293,13 +306,17 @@ def grow_stack(aim: Aim) -> Steps:
     at = aim.low_page() + aim.pick((0, 256, 258)) * PAGE
     length = aim.small()
     yield Mmap(at, length, aim.prot(), _ANON | MAP_FIXED | MAP_GROWSDOWN, -1, 0)
+    steps = aim.pick(_STACK_STEPS), aim.pick(_STACK_STEPS)
     if aim.chance(0.6):
         flags, fd = aim.kind()
-        below = at - (aim.pick(_STACK_GAPS) + 1) * PAGE
-        yield Mmap(below, PAGE, aim.prot(), flags | MAP_FIXED, fd, 0)
-    for _ in range(2):
+        gap = aim.pick(_STACK_GAPS)
+        if gap > 250 and aim.chance(0.7):
+            # So much is left below the page that it grows to.
+            gap += steps[0]
+        yield Mmap(at - (gap + 1) * PAGE, PAGE, aim.prot(), flags | MAP_FIXED, fd, 0)
+    for step in steps:
         draw = aim.random()
-        down = at - aim.pick((1, 1, 1, 2, 3, 8, 2040, 2048)) * PAGE
+        down = at - step * PAGE
         if draw < 0.55:
             yield Touch(down, 1, aim.access())
         elif draw < 0.7:

@@ -16,9 +16,10 @@ from abi.consts import MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, PAGE, WOR
 from abi.environment import Geometry, Object
 from fuzz.aim import Aim, Run
 from fuzz.encode import MAX_CALLS
-from fuzz.generate import SEQUELS, draw_call, follow, let_fail, move, spoil, touch_vma
+from fuzz.generate import draw_call, draw_sequel, follow, let_fail, move, spoil, touch_vma
 from fuzz.odds import USUAL
 from fuzz.statistics import Statistics
+from fuzz.steer import STEERED, Steering
 
 #: Changes the calls ahead, the next one first; may step calls itself.
 Edit = Callable[[Aim, list[Call]], None]
@@ -45,17 +46,18 @@ def mutate(
     *,
     unprivileged: bool = False,
     statistics: Statistics | None = None,
+    steering: Steering | None = None,
 ) -> Program:
     """`program` with 1 to 6 edits, seldom with an allocation that fails; `run` is at its start and has stepped it then.
 
     Raises:
         whatever the model raises outside its domain. There is no program then: begin anew with a new run.
     """
-    aim = Aim(rng, run, geometry, objects, unprivileged, statistics)
+    aim = Aim(rng, run, geometry, objects, unprivileged, statistics, steering)
     ahead = list(program)
     places = sorted((aim.below(len(program) + 1) for _ in range(aim.pick(_EDITS))), reverse=True)
     edits = EDITS if len(program) <= _LONG else SHRINKING
-    failing = aim.below(len(program) + 1) if aim.fails else -1
+    failing = _failing(aim, program) if aim.fails else -1
     walked = 0
     while ahead or places:
         while places and (places[-1] <= walked or not ahead):
@@ -68,6 +70,13 @@ def mutate(
         aim.step(mend(aim, ahead.pop(0)))
         walked += 1
     return _finish(aim)
+
+
+def _failing(aim: Aim, program: Program) -> int:
+    """Before which call an allocation fails: any, or by the lift of what it is, where programs are steered."""
+    if aim.steering is None or not program or aim.chance(1 - STEERED):
+        return aim.below(len(program) + 1)
+    return aim.steering.choose([type(call) for call in program], aim.random())
 
 
 def crossover(
@@ -150,7 +159,7 @@ def insert_touch(aim: Aim, ahead: list[Call]) -> None:
 
 def insert_recipe(aim: Aim, ahead: list[Call]) -> None:
     """A few calls that belong together."""
-    follow(aim, aim.pick(SEQUELS), min(len(aim.calls) + 4, MAX_CALLS))
+    follow(aim, draw_sequel(aim), min(len(aim.calls) + 4, MAX_CALLS))
 
 
 def delete(aim: Aim, ahead: list[Call]) -> None:

@@ -290,6 +290,8 @@ WILD_LENGTHS: Final = (
     1 << 47,
     1 << 32,
 )
+#: Lengths (bytes) beyond all that is mapped, and beyond the memory that a machine may have.
+BEYOND: Final = (1 << 28, 1 << 32, 1 << 36, 1 << 40, 1 << 44, 1 << 46)
 WILD_OFFSETS: Final = (
     1,
     PAGE // 2,

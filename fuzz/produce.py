@@ -22,6 +22,7 @@ from fuzz.mutate import crossover, mutate
 from fuzz.restraint import READ_FILL_SHARE, cheapen, restrain_program
 from fuzz.settle import may_fail, settle
 from fuzz.statistics import Statistics
+from fuzz.steer import Steering, Trait, earned, traits_of
 from model.errors import Unmodelled
 from model.run import Model
 
@@ -35,9 +36,11 @@ _RECENT: Final = 2048
 #: Programs that reached new blocks of the kernel: how many are kept, and the share of edits that begin with one.
 _KEPT: Final = 256
 KEPT: Final = 0.15
-#: Programs that reached blocks that are watched: how many are kept, and the share of edits that begin with one.
+#: Programs that reached blocks that are watched: how many are kept, and the share of edits that begin with one; how
+#: many programs are among the first to reach a block.
 _NEAR: Final = 128
 NEAR: Final = 0.6
+_FIRST: Final = 4
 _NO_BRANCHES: Final[frozenset[int]] = frozenset()
 
 #: Changes bytes without knowing what they mean: what the engine does by itself.
@@ -56,7 +59,7 @@ class Prepared:
 
     `program` is what the trace covers; of a crash all of it, the last call the one that crashed. branches: of the
     model, that this program reached (empty where they are not measured); full: it is predicted, and to be observed, in
-    full.
+    full; made_of: the recipes and draws of a fresh program, where it is learnt what they lead to.
     """
 
     data: bytes
@@ -66,6 +69,7 @@ class Prepared:
     unmodelled: str = ""
     crash: str = ""
     full: bool = False
+    made_of: frozenset[Trait] = frozenset()
 
 
 class _Watched:
@@ -110,6 +114,8 @@ class Producer:
         #: Programs made lately, by their bytes: what is edited is mostly among them.
         self._recent: dict[bytes, Program] = {}
         self.queue: deque[Program] = deque(seeds)
+        #: What leads to the blocks that are watched, once there are some.
+        self.steering: Steering | None = None
         self._kept: deque[Program] = deque(maxlen=_KEPT)
         self._near: deque[Program] = deque(maxlen=_NEAR)
         self._nearer: deque[Program] = deque(maxlen=_NEAR)
@@ -140,9 +146,14 @@ class Producer:
         """It reached what none before it did, though not in the model: worth editing."""
         self._kept.append(program)
 
-    def approach(self, program: Program, *, first: bool) -> None:
-        """It reached blocks that are watched, or is the `first` to reach one of them: worth editing the more."""
-        (self._nearer if first else self._near).append(program)
+    def approach(self, prepared: Prepared, near: int, rarest: int) -> None:
+        """It reached `near` watched blocks, the rarest of which `rarest` programs had before it: worth editing, if any,
+        and the more, if it is among the first to reach one."""
+        if self.steering is not None and prepared.made_of:
+            traits = traits_of(prepared.program) | prepared.made_of
+            self.steering.learn(traits, earned(near, rarest))
+        if near:
+            (self._nearer if rarest < _FIRST else self._near).append(prepared.program)
 
     def settle(self, prepared: Prepared, observed: bytes) -> bytes:
         """The prediction, after the kernel told which allocations it has had fail.
@@ -163,7 +174,7 @@ class Producer:
             return self._keep(lambda run: self._walk(waiting, run), room)
         draw = self._rng.random()
         if draw < FRESH or not base:
-            return self._keep(self._fresh, room)
+            return self._keep(self._fresh, room, fresh=True)
         if draw < FRESH + RAW and scramble is not None:
             self.made += 1
             return scramble(base, room)
@@ -189,8 +200,13 @@ class Producer:
     def _read(self, data: bytes) -> Program:
         return self._recent.get(data) or decode(data, self._geometry)
 
-    def _keep(self, make: Callable[[Run], Program], room: int) -> bytes:
+    def _keep(self, make: Callable[[Run], Program], room: int, *, fresh: bool = False) -> bytes:
+        steering = self.steering
+        if steering is not None:
+            steering.used.clear()
         prepared = self._make(make, full=self._rng.random() < FULL)
+        if steering is not None and fresh:
+            prepared.made_of = frozenset(steering.used)
         self.made += 1
         self._last = prepared
         if len(self._recent) >= _RECENT:
@@ -235,6 +251,7 @@ class Producer:
             self._environment.objects,
             unprivileged=self._unprivileged,
             statistics=self._statistics,
+            steering=self.steering,
         )
 
     def _edited(self, program: Program, run: Run) -> Program:
@@ -246,6 +263,7 @@ class Producer:
             self._environment.objects,
             unprivileged=self._unprivileged,
             statistics=self._statistics,
+            steering=self.steering,
         )
 
     def _crossed(self, first: Program, second: Program, run: Run) -> Program:

@@ -25,7 +25,8 @@ class Loss(Protocol):
 
 class Observed(Protocol):
     """What an executor saw of one program: the packed trace, how the executor was lost, if it was, how many blocks of
-    the kernel were reached for the first time, and how many of the watched ones, ever and for the first time."""
+    the kernel were reached for the first time, how many of the watched ones, and by how many programs before it the one
+    of these that fewest have reached."""
 
     @property
     def data(self) -> bytes: ...
@@ -36,7 +37,7 @@ class Observed(Protocol):
     @property
     def near(self) -> int: ...
     @property
-    def nearer(self) -> int: ...
+    def rarest(self) -> int: ...
 
 
 class Executor(Protocol):

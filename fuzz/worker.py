@@ -29,6 +29,7 @@ from fuzz.replay import Replay
 from fuzz.settings import Settings
 from fuzz.site import Executor, Observed, Site
 from fuzz.statistics import Statistics
+from fuzz.steer import Steering
 from fuzz.storage import write_atomically
 from fuzz.triage import Known
 from fuzz.trials import Ran, Trials
@@ -90,6 +91,7 @@ class Worker:
         self._environment = executor.environment
         if settings.watched:
             executor.watch(settings.watched)
+            producer.steering = Steering()
         self._ledger = Ledger(settings, self._environment, known, tell)
         #: What other executors' kernels printed while they tried programs.
         self._overheard: list[tuple[Ran, bytes]] = []
@@ -377,13 +379,14 @@ class Worker:
                 self._blocks += observed.fresh
                 self._producer.keep(prepared.program)
                 self._save(prepared.program)
-            if observed.near:
-                self._producer.approach(prepared.program, first=bool(observed.nearer))
+            if self._settings.watched:
+                self._producer.approach(prepared, observed.near, observed.rarest)
             if observed.data != prepared.expected or observed.loss is not None:
                 self._examine(prepared, observed)
             self._crashes.follow(Ran(prepared.program, prepared.full))
         count = len(self._submitted)
-        nearer = [p for p, o in zip(self._submitted, observations, strict=True) if o.nearer]
+        ran = zip(self._submitted, observations, strict=True)
+        nearer = [prepared for prepared, o in ran if o.near and not o.rarest]
         self._submitted = []
         self._crashed(self._crashes.look(count, lost))
         self._tell_reached(nearer)

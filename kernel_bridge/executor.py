@@ -91,7 +91,8 @@ class Observation:
 
     loss: why the trace ends early, None if it does not; dirty: what unmapping everything did not bring back to its
     initial value, "" if nothing was; fresh: how many blocks of the kernel it reached that no program before it did,
-    where the kernel tells; near: how many of those that are watched, nearer: that no program before it did.
+    where the kernel tells; near: how many of those that are watched, rarest: by how many programs before it the one of
+    them was reached that fewest have.
     """
 
     data: bytes
@@ -99,7 +100,7 @@ class Observation:
     dirty: str = ""
     fresh: int = 0
     near: int = 0
-    nearer: int = 0
+    rarest: int = 0
 
 
 @dataclass(slots=True)
@@ -412,7 +413,7 @@ class KernelExecutor:
     ) -> None:
         """Fill in the observations of the programs that were finished."""
         for (index, _), entry in zip(sent, entries, strict=False):
-            offset, length, status, dirty, fresh, near, nearer = entry
+            offset, length, status, dirty, fresh, near, rarest = entry
             loss = None
             if status == wire.RESULT_TOO_LARGE:
                 loss = Loss("too-large", 0, -1, "its trace does not fit in the shared memory")
@@ -424,7 +425,7 @@ class KernelExecutor:
                 wire.DIRTY_TEXTS[dirty],
                 fresh,
                 near,
-                nearer,
+                rarest,
             )
             self.recycles += dirty != wire.DIRTY_NO
 

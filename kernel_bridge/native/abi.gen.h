@@ -9,7 +9,7 @@
 #include <linux/types.h>
 #include <linux/userfaultfd.h>
 
-#define ABI_HASH 0x6d9550e4af8bd9acULL
+#define ABI_HASH 0x6638785930eede40ULL
 
 /* The calls: opcode, name, arguments. Those of the first list are system calls. */
 #define ABI_SYSCALLS(X) \
@@ -77,9 +77,9 @@
 #define ABI_WATCHED_OFFSET 0x164000
 #define ABI_WATCHED_SIZE 0x8000
 #define ABI_REACHED_OFFSET 0x16c000
-#define ABI_REACHED_SIZE 0x1000
-#define ABI_RESULTS_OFFSET 0x16d000
-#define ABI_RESULTS_SIZE 0x293000
+#define ABI_REACHED_SIZE 0x3000
+#define ABI_RESULTS_OFFSET 0x16f000
+#define ABI_RESULTS_SIZE 0x291000
 enum abi_control {
 	CTL_PARENT_HASH = 0,
 	CTL_PARENT_PID = 1,
@@ -190,6 +190,7 @@ enum abi_start {
 #define ABI_KCOV_BASE 0x20800000
 #define ABI_KCOV_WORDS 0x4000
 #define ABI_MAX_WATCHED 0x1000
+#define ABI_MAX_HITS 0xffff
 #define ABI_REQUEST_RUN 0x1
 #define ABI_REQUEST_RATE 0x2
 #define ABI_READER_AUTO 0x0
@@ -686,7 +687,7 @@ struct abi_result {
 	__u32 dirty;
 	__u32 fresh;
 	__u32 near;
-	__u32 nearer;
+	__u32 rarest;
 };
 _Static_assert(sizeof(struct abi_result) == 28, "abi_result");
 

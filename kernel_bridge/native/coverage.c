@@ -43,7 +43,8 @@ void coverage_take(struct abi_result *result)
 {
 	u64 size = ABI_KCOV_WORDS * sizeof(u64), *words, count, watching = CTL(WATCHED);
 	u64 *seen = SHARED(COVERAGE), *watched = SHARED(WATCHED);
-	u64 *here = SHARED(REACHED), *ever = here + ABI_MAX_WATCHED / 64;
+	u64 *here = SHARED(REACHED);
+	u16 *hits = (u16 *)(here + ABI_MAX_WATCHED / 64);
 	s64 at;
 
 	if (!CTL(KCOV))
@@ -65,9 +66,9 @@ void coverage_take(struct abi_result *result)
 		if (place == watching || here[place / 64] >> place % 64 & 1)
 			continue;
 		here[place / 64] |= 1ULL << place % 64;
-		result->near++;
-		result->nearer += !(ever[place / 64] >> place % 64 & 1);
-		ever[place / 64] |= 1ULL << place % 64;
+		if (!result->near++ || hits[place] < result->rarest)
+			result->rarest = hits[place];
+		hits[place] += hits[place] < ABI_MAX_HITS;
 	}
 	words[0] = 0;
 	sys(munmap, ABI_KCOV_BASE, size);

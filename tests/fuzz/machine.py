@@ -1,5 +1,6 @@
 """A machine without a kernel: an environment, and an executor that is another model."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,6 +41,8 @@ ENVIRONMENT = Environment(
     ),
     total_pages=1028,
     locked_pages=1024,
+    start_brk=0x14000,
+    brk=0x14000,
     release="0.0.0-none",
     machine="x86_64",
 )
@@ -59,7 +62,7 @@ class Seen:
     loss: FakeLoss | None = None
     fresh: int = 0
     near: int = 0
-    nearer: int = 0
+    rarest: int = 0
 
 
 @dataclass
@@ -79,9 +82,9 @@ class FakeExecutor:
     is_closed: bool = False
     console: bytes = b""
     watched: tuple[int, ...] = ()
-    #: Which watched blocks a program reaches, by place; and those that any has.
+    #: Which watched blocks a program reaches, by place; and by how many each was reached.
     touches: Callable[[Program], frozenset[int]] = lambda program: frozenset()
-    touched: frozenset[int] = frozenset()
+    touched: Counter[int] = field(default_factory=Counter)
 
     def watch(self, blocks: Sequence[int]) -> None:
         self.watched = tuple(blocks)
@@ -105,9 +108,9 @@ class FakeExecutor:
             predicted, *_ = predict(model, program, full=index in self.full)
             data = self.spoil(program, predicted)
             near = self.touches(program) if self.watched else frozenset()
-            nearer = near - self.touched
-            self.touched |= near
-            seen.append(Seen(data, self.lose(program), self.reach(program), len(near), len(nearer)))
+            rarest = min((self.touched[place] for place in near), default=0)
+            self.touched.update(near)
+            seen.append(Seen(data, self.lose(program), self.reach(program), len(near), rarest))
             self.console += self.says(program)
             if (loss := seen[-1].loss) and loss.kind == "crash" and until_lost:
                 break
