@@ -253,12 +253,20 @@ def resize(aim: Aim) -> Mremap:
     elif draw > 0.75:
         old = aim.extent(addr)
     elif draw > 0.68:
-        old = aim.pick(BEYOND)
-    grown = aim.chance(0.55) and old not in BEYOND
-    new = old + aim.pages() if grown else aim.pages()
+        return _cut_off(aim)
+    new = old + aim.pages() if aim.chance(0.55) else aim.pages()
     flags = aim.pick((0, MREMAP_MAYMOVE, MREMAP_MAYMOVE, MREMAP_MAYMOVE, _MOVE, _MOVE))
     target = aim.target(addr, max(old, new)) if flags == _MOVE else 0
     return Mremap(addr, old, new, flags, target)
+
+
+def _cut_off(aim: Aim) -> Mremap:
+    """Shrinking from a length beyond all that is mapped; it moves to below, for all above is taken for its source."""
+    vma, new = aim.writable(), aim.pages()
+    addr = vma.start if vma else aim.page()
+    flags = aim.pick((0, MREMAP_MAYMOVE, _MOVE, _MOVE, _MOVE))
+    target = addr - new - aim.below(8) * PAGE & WORD if flags == _MOVE else 0
+    return Mremap(addr, aim.pick(BEYOND), new, flags, target)
 
 
 def duplicate(aim: Aim) -> Mremap:
