@@ -300,15 +300,18 @@ class KernelExecutor:
         assert len(observations) == batch.end
         return observations
 
-    def rate(self, programs: Sequence[Program], seconds: float) -> tuple[int, int, float]:
-        """Repeat the programs for a while without Python: sequences and calls run, and the seconds it took.
+    def rate(
+        self, programs: Sequence[Program], seconds: float, full: Iterable[int] = ()
+    ) -> tuple[int, int, float]:
+        """Repeat the programs for a while without Python: sequences and calls run, and the seconds it took. `full`:
+        indices of those observed in full.
 
         Raises:
             BridgeError: the programs do not fit in one batch, or the executor died.
         """
         assert self._batch is None, "a batch is under way"
         indices = range(len(programs) - 1, -1, -1)
-        batch = _Batch(programs, [None] * len(programs), list(indices))
+        batch = _Batch(programs, [None] * len(programs), list(indices), full=frozenset(full))
         self._encode_ahead(batch)
         memory = self._memory
         programs_before, calls_before = memory.get("programs"), memory.get("beats")

@@ -1,6 +1,7 @@
 """What an observation says: results, layouts, and nothing of the programs before."""
 
 import random
+from collections.abc import Iterable
 from errno import EBADF, EFAULT, EINVAL, ENODEV, ENOMEM, ENOTTY, EPERM
 
 import pytest
@@ -293,3 +294,14 @@ def test_rate(kernel: KernelExecutor) -> None:
     assert sequences % 100 == 0
     assert calls == 8 * sequences
     assert 0.05 <= seconds < 1
+
+
+def test_rate_observes_in_full_what_it_is_told_to(kernel: KernelExecutor) -> None:
+    programs: list[Program] = [(Mmap(W, 4 * PAGE, RW, ANON, -1, 0), Munmap(W, PAGE))] * 3
+
+    def written(full: Iterable[int]) -> int:
+        """Bytes of the last round's traces."""
+        kernel.rate(programs, 0.01, full)
+        return kernel._memory.get("out")
+
+    assert written(()) < written((1,)) < written(range(3))
