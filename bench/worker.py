@@ -188,6 +188,7 @@ def main() -> None:
     parser.add_argument("--bare", type=float, default=0.0)
     parser.add_argument("--every", type=float, default=float("inf"))
     o = parser.parse_args()
+    harness.die_with_parent(os.getppid())
     cpus = () if o.cpu is None else (o.cpu,)
     # On a guest, the programs that come with the project would take all of the time.
     task = settings(o.mode, o.directory, cpus=cpus, target=o.target, seeds=o.target == LOCAL)
