@@ -10,6 +10,7 @@
 #   make mutants         wrong patches to the kernel's mm/, each built and searched for (an hour)
 #   make gallery         the showcase anew: bugs from an empty corpus to reproducers (docs/gallery/)
 #   make bench           speeds, as a table and in bench/results.json
+#   make peers           vmadiff beside Hypothesis, Atheris, trinity and stress-ng, as a table and in the same file
 #   make generate        write generated files anew
 #   make format          rewrite the sources in the common format
 #   make clean           remove what the above made (findings in .vmadiff/ stay)
@@ -22,7 +23,7 @@ BIN := $(VENV)/bin
 PACKAGES := abi cachedir fuzz kernel_bridge kernels model
 export PYTHON
 
-.PHONY: fuzz test slow check generate selftest matrix repro mutants gallery bench format clean venv
+.PHONY: fuzz test slow check generate selftest matrix repro mutants gallery bench peers format clean venv
 
 fuzz: venv
 	@$(BIN)/vmadiff fuzz --time $(TIME) $(ARGS)
@@ -67,6 +68,9 @@ repro: venv
 bench: venv
 	@$(BIN)/python bench/run.py $(ARGS)
 	@$(BIN)/python bench/guest.py $(ARGS)
+
+peers: venv
+	@$(BIN)/python bench/peers.py $(ARGS)
 
 format: venv
 	$(BIN)/ruff format .
