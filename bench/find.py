@@ -42,9 +42,22 @@ def main() -> None:
         until_found=True,
         seeds=False,
         user=True,
-        deadline=time.monotonic() + float(seconds),
     )
-    harness.work(task, tell)
+
+    def watch(worker: Any) -> None:
+        """Seconds count from the first program on."""
+        accept, begun = worker.accept, 0.0
+
+        def timed(prepared: Any) -> bool:
+            nonlocal begun
+            begun = begun or time.perf_counter()
+            if time.perf_counter() - begun >= float(seconds):
+                worker.stop()
+            return bool(accept(prepared))
+
+        worker.accept = timed
+
+    harness.work(task, tell, watch)
 
 
 if __name__ == "__main__":
