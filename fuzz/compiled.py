@@ -27,17 +27,22 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 PACKAGES: Final = ("abi", "model")
 GENERATOR: Final = (
     "aim",
+    "confine",
     "encode",
+    "filing",
     "generate",
     "huge",
     "kinds",
     "latent",
     "mutate",
+    "process",
     "produce",
     "regions",
     "restraint",
     "special",
     "statistics",
+    "steer",
+    "watch",
 )
 #: The generated header's text is made by one that nothing else needs.
 _LEFT_OUT: Final = ("abi/header.py",)
