@@ -29,7 +29,7 @@ from kernel_bridge import ExecutorConfig, KernelExecutor
 ROUNDS: Final = 3
 CALLS: Final = 8
 #: The command whose workers are counted, on one processor and on two.
-SESSION: Final = ("fuzz", "--unguided", "--unseeded")
+SESSION: Final = ("soak", "--unseeded")
 #: How much longer a session is measured than the rest: its start is part of it.
 SESSION_SHARE: Final = 2
 #: How often memory is looked at in a long run.

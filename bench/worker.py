@@ -22,9 +22,8 @@ from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from fuzz import harness
+from fuzz import compiled, harness
 from fuzz.settings import Settings
-from kernel_bridge import BridgeError, policy
 
 #: How each mode differs from the settings of any worker.
 MODES: Final[dict[str, dict[str, Any]]] = {
@@ -44,9 +43,16 @@ WARM_UP_SECONDS: Final = 5.0
 
 
 def settings(mode: str, directory: Path, **more: Any) -> Settings:
-    """Those of a worker that is on its own; the directory has the profile."""
+    """Those of a worker that is on its own; the directory has the profile. A soak's model is compiled, unless it has a
+    planted mistake.
+
+    Raises:
+        fuzz.compiled.CompileError: this machine cannot.
+    """
     profile, changes = json.loads((directory / "profile.json").read_text())
     (directory / "corpus").mkdir(exist_ok=True)
+    if mode == "soak" and not more.get("mistake"):
+        more["compiled"] = str(compiled.build())
     return Settings(
         worker=0,
         session=os.getppid(),
@@ -143,6 +149,9 @@ def _memory(field: str) -> float:
 
 def _bare(executor: Any, kept: list[Any], seconds: float) -> dict[str, Any]:
     """The executor alone on the programs: how many calls they have, and how long it takes for all of them once."""
+    # Not before the worker has chosen which model to import.
+    from kernel_bridge import BridgeError, policy
+
     runnable = [each for each in kept if each[0] and not policy.outlasts_exec(each[0])]
     calls = 0
     took = used = 0.0
