@@ -8,6 +8,7 @@
 #   make matrix          the corpus on every known kernel, those that are missing fetched from Debian's archive
 #   make repro           every program of the corpus as a C program, built and run: does it say what vmadiff says?
 #   make mutants         wrong patches to the kernel's mm/, each built and searched for (an hour)
+#   make ablation        what guidance brings: planted mistakes searched for with and without it (an hour)
 #   make gallery         the showcase anew: bugs from an empty corpus to reproducers (docs/gallery/)
 #   make bench           speeds, as a table and in bench/results.json
 #   make peers           vmadiff beside Hypothesis, Atheris, trinity and stress-ng, as a table and in the same file
@@ -23,7 +24,7 @@ BIN := $(VENV)/bin
 PACKAGES := abi cachedir fuzz kernel_bridge kernels model
 export PYTHON
 
-.PHONY: fuzz test slow check generate selftest matrix repro mutants gallery bench peers format clean venv
+.PHONY: fuzz test slow check generate selftest matrix repro mutants ablation gallery bench peers format clean venv
 
 fuzz: venv
 	@$(BIN)/vmadiff fuzz --time $(TIME) $(ARGS)
@@ -58,6 +59,9 @@ matrix: venv
 
 mutants: venv
 	@$(BIN)/python bench/mutants/run.py $(ARGS)
+
+ablation: venv
+	@$(BIN)/python bench/ablation.py $(ARGS)
 
 gallery: venv
 	@$(BIN)/python bench/gallery.py $(ARGS)

@@ -63,7 +63,9 @@ def join(
         environment = executor.environment
         statistics = Statistics()
         model = Model(environment, profile_of(settings.profile, settings.changes))
-        producer = Producer(model, environment, Random(settings.seed), statistics, reached)
+        producer = Producer(
+            model, environment, Random(settings.seed), statistics, reached, settings.guidance
+        )
         places = [*(corpus.shipped() if settings.seeds else ()), settings.corpus_path]
         names = {path.name for path in corpus.files_of(settings.corpus_path)}
         producer.queue.extend(seeds(places, environment.geometry, tell))

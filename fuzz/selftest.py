@@ -13,11 +13,14 @@ from fuzz.display import Screen
 from fuzz.ledger import CRASHED
 from fuzz.mistakes import Mistake, check
 from fuzz.settings import Settings
+from fuzz.targets import LOCAL
 
 #: Sequences after which a mistake counts as missed.
 SEQUENCES: Final = 200_000
-#: Seconds without progress after which a worker counts as stuck: a mistake may make the model loop.
+#: Seconds without progress after which a worker counts as stuck: a mistake may make the model loop; and how many times
+#: as many where a kernel has to boot.
 _STUCK: Final = 60.0
+_SLOW: Final = 10
 _TICK: Final = 0.2
 
 
@@ -60,11 +63,14 @@ def selftest(
     guided: bool = True,
     blames_kernel: Callable[[Path], bool] = lambda finding: False,
     user: bool = False,
+    target: str = LOCAL,
+    guidance: tuple[str, ...] = ("pool",),
 ) -> list[Result]:
     """Fuzz with each of `mistakes`, several at a time, from an empty corpus; results in the same order.
 
     blames_kernel: whether the model without a mistake diverges on the program of a finding as well, so that it
-    proves nothing about the mistake. user: programs run as an ordinary user even if this is root.
+    proves nothing about the mistake. user: programs run as an ordinary user even if this is root. guidance: as in
+    `Settings`.
 
     Raises:
         ValueError, SyntaxError: a mistake does not fit the model's source.
@@ -73,7 +79,18 @@ def selftest(
     for mistake in mistakes:
         check(mistake)
     trial = _Trials(
-        mistakes, profile, changes, state, screen, sequences, seed, guided, blames_kernel, user
+        mistakes,
+        profile,
+        changes,
+        state,
+        screen,
+        sequences,
+        seed,
+        guided,
+        blames_kernel,
+        user,
+        target,
+        guidance,
     )
     return trial.run(workers or len(os.sched_getaffinity(0)))
 
@@ -91,6 +108,8 @@ class _Trials:
         guided: bool,
         blames_kernel: Callable[[Path], bool],
         user: bool,
+        target: str,
+        guidance: tuple[str, ...],
     ) -> None:
         self._results = [Result(mistake.name, mistake.rule) for mistake in mistakes]
         self._profile = profile
@@ -102,6 +121,9 @@ class _Trials:
         self._guided = guided
         self._blames_kernel = blames_kernel
         self._user = user
+        self._target = target
+        self._stuck = _STUCK if target == LOCAL else _STUCK * _SLOW
+        self._guidance = guidance
         self._crew = Crew()
         self._begun: dict[int, float] = {}
         self._heard: dict[int, float] = {}
@@ -118,7 +140,7 @@ class _Trials:
                     else:
                         self._hear(hand, messages)
                 for hand in self._crew.hands:
-                    if time.monotonic() - self._heard[hand.settings.worker] > _STUCK:
+                    if time.monotonic() - self._heard[hand.settings.worker] > self._stuck:
                         hand.kill()
         finally:
             self._crew.close()
@@ -144,6 +166,8 @@ class _Trials:
                 mistake=self._results[number].name,
                 until_found=True,
                 user=self._user,
+                target=self._target,
+                guidance=self._guidance,
             ),
             directory / "worker.log",
         )

@@ -20,7 +20,8 @@ class Settings:
     user: programs run as an ordinary user even if this is root; target: the kernel's name; also: those of
     further ones that run the same programs; compiled: the directory of the compiled model, "" to run what is written;
     watched: blocks of the kernel that programs are to reach; like: the further
-    ones are held to what this one is held to.
+    ones are held to what this one is held to; guidance: what, beside branches of the model, makes a program worth
+    keeping: "features", "pool" (blocks of the kernel, for our own edits), "kcov" (for the engine).
     """
 
     worker: int
@@ -47,6 +48,7 @@ class Settings:
     compiled: str = ""
     watched: tuple[int, ...] = ()
     like: bool = False
+    guidance: tuple[str, ...] = ("pool",)
 
     def encode(self) -> str:
         """As the worker's argument."""
@@ -56,7 +58,7 @@ class Settings:
     def decode(cls, text: str) -> "Settings":
         """The inverse of `encode`."""
         data = json.loads(text)
-        for name in ("also", "changes", "cpus", "watched"):
+        for name in ("also", "changes", "cpus", "guidance", "watched"):
             data[name] = tuple(data[name])
         return cls(**data)
 

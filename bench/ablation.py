@@ -1,0 +1,175 @@
+"""What each kind of guidance brings: planted mistakes searched for with and without it, from an empty corpus.
+
+    python bench/ablation.py [--target KERNEL] [--arms ARM ...] [--only MISTAKE ...] [--seeds 5] [--sequences 20000]
+
+Every arm searches for every mistake with every seed; of what is not found within `--sequences`, these count. The arms
+take turns, so that a busy machine is as busy for one as for the other. Prints a table and writes bench/ablation.json,
+where the results of other kernels and mistakes stay. What the arms are is in bench/README.md.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+from fuzz.display import Screen
+from fuzz.mistakes import MISTAKES, Mistake
+from fuzz.probe import examine
+from fuzz.selftest import selftest
+from fuzz.storage import write_atomically
+from fuzz.targets import LOCAL, Target
+
+RESULTS = HERE / "ablation.json"
+#: Guided by Atheris or not, and by what beside branches of the model.
+ARMS: dict[str, tuple[bool, tuple[str, ...]]] = {
+    "none": (False, ()),
+    "model": (True, ()),
+    "features": (True, ("features",)),
+    "pool": (True, ("pool",)),
+    "kcov": (True, ("kcov",)),
+    "both": (True, ("features", "kcov")),
+}
+#: Arms that need a kernel with KCOV.
+BLOCKS = ("pool", "kcov", "both")
+#: The ten that took most sequences of 132 in one run of `vmadiff selftest`, without those that need huge pages.
+HARD = (
+    "length-before-descriptor",
+    "zero-length-of-read-only-share",
+    "topdown-ignores-guard-gap",
+    "changed-between-two-anon-vmas-joins-none",
+    "guard-gap-a-page-short",
+    "dontunmap-unfaults-part",
+    "shared-validate-ignores-unknown",
+    "upward-merge-forgets-anon-vma",
+    "file-end-a-page-early",
+    "downward-merge-forgets-anon-vma",
+)
+FIRST_SEED = 11
+
+
+def search(
+    arm: str, seed: int, mistakes: Sequence[Mistake], target: str, sequences: int
+) -> list[dict[str, Any]]:
+    """One arm, all mistakes; a row each."""
+    with Target(target, watch=False) as site, site.start(user=True) as executor:
+        profile = examine(executor).profile
+    guided, guidance = ARMS[arm]
+    with tempfile.TemporaryDirectory(prefix="vmadiff-ablation-") as name:
+        state = Path(name)
+        found = selftest(
+            mistakes,
+            profile.name,
+            tuple(sorted(change.name for change in profile.changes)),
+            state,
+            Screen(sys.stderr, None),
+            sequences,
+            seed,
+            len(os.sched_getaffinity(0)),
+            guided,
+            user=True,
+            target=target,
+            guidance=guidance,
+        )
+        return [
+            {
+                "target": target,
+                "arm": arm,
+                "seed": seed,
+                "mistake": result.name,
+                "found": result.found,
+                "sequences": result.sequences,
+                "seconds": _seconds(state / str(number), result.seconds),
+                "problem": result.problem,
+            }
+            for number, result in enumerate(found)
+        ]
+
+
+def _seconds(directory: Path, otherwise: float) -> float:
+    """Seconds of fuzzing until the first finding."""
+    each = [json.loads(p.read_text())["seconds"] for p in directory.glob("findings/*/finding.json")]
+    return float(min(each, default=otherwise))
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Medians and quartiles over all mistakes and seeds; and how many times the sequences of `model` it takes, as the
+    geometric mean over the mistakes of the ratios of medians."""
+    lines = [
+        f"{'':<10} {'found':>9} {'sequences (quartiles)':>30} {'seconds (quartiles)':>26} {'x model':>8}"
+    ]
+    arms = [arm for arm in ARMS if any(row["arm"] == arm for row in rows)]
+    for arm in arms:
+        mine = [row for row in rows if row["arm"] == arm]
+        found = f"{sum(row['found'] for row in mine)} of {len(mine)}"
+        counts = [row["sequences"] for row in mine]
+        took = [row["seconds"] for row in mine]
+        lines.append(
+            f"{arm:<10} {found:>9} {_spread(counts, 0):>30} {_spread(took, 1):>26}"
+            f" {_ratio(rows, arm):>8}"
+        )
+    lines += ["", f"{'median sequences':<42}" + "".join(f"{arm:>10}" for arm in arms)]
+    for name in dict.fromkeys(row["mistake"] for row in rows):
+        cells = "".join(f"{_median(rows, arm, name):>10,.0f}" for arm in arms)
+        lines.append(f"{name:<42}{cells}")
+    return "\n".join(lines)
+
+
+def _spread(values: Sequence[float], digits: int) -> str:
+    if len(values) < 2:
+        return f"{values[0]:,.{digits}f}"
+    low, middle, high = quantiles(values, n=4, method="inclusive")
+    return f"{middle:,.{digits}f} ({low:,.{digits}f} .. {high:,.{digits}f})"
+
+
+def _median(rows: Sequence[dict[str, Any]], arm: str, mistake: str) -> float:
+    return float(
+        median([r["sequences"] for r in rows if r["arm"] == arm and r["mistake"] == mistake] or [0])
+    )
+
+
+def _ratio(rows: Sequence[dict[str, Any]], arm: str) -> str:
+    names = dict.fromkeys(row["mistake"] for row in rows)
+    pairs = [(_median(rows, arm, name), _median(rows, "model", name)) for name in names]
+    logs = [math.log(mine / theirs) for mine, theirs in pairs if mine and theirs]
+    return f"{math.exp(sum(logs) / len(logs)):.2f}" if logs else "-"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--target", default=LOCAL, metavar="KERNEL")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, metavar="ARM")
+    parser.add_argument("--only", nargs="+", default=list(HARD), metavar="MISTAKE")
+    parser.add_argument("--seeds", type=int, default=5, metavar="N")
+    parser.add_argument("--sequences", type=int, default=20_000, metavar="N")
+    options = parser.parse_args()
+    known = {mistake.name: mistake for mistake in MISTAKES}
+    unknown = [name for name in options.only if name not in known]
+    if unknown:
+        parser.error(f"no planted mistake is called {', '.join(unknown)}")
+    mistakes = [known[name] for name in options.only]
+    arms = options.arms or [arm for arm in ARMS if options.target != LOCAL or arm not in BLOCKS]
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    rows: list[dict[str, Any]] = []
+    for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
+        for arm in arms:
+            print(f"seed {seed}, {arm}", file=sys.stderr, flush=True)
+            rows += search(arm, seed, mistakes, options.target, options.sequences)
+            new = {(r["target"], r["arm"], r["seed"], r["mistake"]) for r in rows}
+            kept = [r for r in kept if (r["target"], r["arm"], r["seed"], r["mistake"]) not in new]
+            lines = ",\n".join(json.dumps(row) for row in [*kept, *rows])
+            write_atomically(RESULTS, f"[\n{lines}\n]\n".encode())
+    print(table(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

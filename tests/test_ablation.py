@@ -1,0 +1,47 @@
+"""The table of bench/ablation.py."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from fuzz.mistakes import MISTAKES
+
+
+@pytest.fixture(scope="module")
+def ablation() -> ModuleType:
+    path = Path(__file__).parent.parent / "bench" / "ablation.py"
+    spec = importlib.util.spec_from_file_location("ablation", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def row(arm: str, mistake: str, sequences: int, found: bool = True) -> dict[str, Any]:
+    return {
+        "arm": arm,
+        "mistake": mistake,
+        "sequences": sequences,
+        "seconds": sequences / 1000,
+        "found": found,
+    }
+
+
+def test_arms_are_compared_by_the_medians_of_each_mistake(ablation: ModuleType) -> None:
+    rows = [row("model", "a", count) for count in (90, 100, 5000)]
+    rows += [row("none", "a", count) for count in (10, 400, 400)]
+    rows += [row("model", "b", 1000), row("none", "b", 1000, found=False)]
+    text = ablation.table(rows)
+    none, model = (line.split() for line in text.splitlines()[1:3])
+    assert none[:4] == ["none", "3", "of", "4"]
+    assert (none[-1], model[-1]) == ("2.00", "1.00"), "the mean of 4 and 1"
+    assert "model" in model
+    assert text.splitlines()[-1].split() == ["b", "1,000", "1,000"]
+
+
+def test_the_mistakes_exist(ablation: ModuleType) -> None:
+    assert set(ablation.HARD) <= {mistake.name for mistake in MISTAKES}
