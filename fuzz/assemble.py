@@ -64,7 +64,7 @@ def join(
         statistics = Statistics()
         model = Model(environment, profile_of(settings.profile, settings.changes))
         producer = Producer(
-            model, environment, Random(settings.seed), statistics, reached, settings.guidance
+            model, environment, Random(settings.seed), statistics, reached, settings.blocks
         )
         places = [*(corpus.shipped() if settings.seeds else ()), settings.corpus_path]
         names = {path.name for path in corpus.files_of(settings.corpus_path)}

@@ -24,7 +24,6 @@ from types import CodeType, FrameType
 from typing import Any, Final, NoReturn
 
 from fuzz import compiled
-from fuzz.features import COUNT as FEATURES
 from fuzz.settings import Settings, encode_message
 from fuzz.sources import PACKAGE, install
 from fuzz.tracing import skip_reached
@@ -32,8 +31,6 @@ from fuzz.tracing import skip_reached
 #: Longest byte form the engine is allowed.
 MAX_BYTES: Final = 4096
 _POOL: Final = 256
-#: Counters for programs that are presented again.
-_AGAIN: Final = 4096
 #: Programs after which branches that were reached are no longer traced; then after twice as many, and so on.
 _FORGET: Final = 500
 #: Seconds. 0 would not do: Atheris then takes whatever runs at its next tick for hung, and exits.
@@ -178,16 +175,13 @@ def fuzz_guided(
 ) -> None:
     """Let Atheris drive. Does not return: the process ends in here."""
     always = engine._reserve_counter()
-    features = _reserve(engine, FEATURES) if "features" in settings.guidance else 0
-    again = _reserve(engine, _AGAIN) if "kcov" in settings.guidance else 0
-    presented = 0
     forget = _Forgetting(engine, worker)
     trace_branch: Callable[[int], None] | None = None
 
     ending = Ending(tell)
 
     def test_one_input(data: bytes) -> None:
-        nonlocal trace_branch, presented
+        nonlocal trace_branch
         with ending:
             if trace_branch is None:
                 # Not before: the engine sets its own when it starts.
@@ -197,11 +191,6 @@ def fuzz_guided(
             if worker.accept(prepared):
                 for number in prepared.branches:
                     trace_branch(number)
-                for number in prepared.features:
-                    trace_branch(features + number)
-            if prepared.again:
-                trace_branch(again + presented % _AGAIN)
-                presented += 1
             trace_branch(always)
             forget()
             if worker.is_over():
@@ -234,14 +223,6 @@ def fuzz_guided(
     argv = [sys.argv[0], *(f"-{name}={value}" for name, value in options.items())]
     engine.Setup(argv, test_one_input, custom_mutator=mutator, custom_crossover=crossover)
     engine.Fuzz()
-
-
-def _reserve(engine: Any, count: int) -> int:
-    """The first of so many counters."""
-    first: int = engine._reserve_counter()
-    for _ in range(count - 1):
-        engine._reserve_counter()
-    return first
 
 
 class _Forgetting:

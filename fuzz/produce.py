@@ -6,7 +6,7 @@ engine keeps; the last program made is remembered under its bytes, so that it is
 
 import traceback
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol
@@ -17,7 +17,6 @@ from abi.trace import unpack
 from fuzz.aim import Run, Space
 from fuzz.compare import initial_layout
 from fuzz.encode import MAX_CALLS, decode, encode
-from fuzz.features import Features
 from fuzz.generate import generate
 from fuzz.mutate import crossover, mutate
 from fuzz.restraint import READ_FILL_SHARE, cheapen, restrain_program
@@ -60,8 +59,7 @@ class Prepared:
 
     `program` is what the trace covers; of a crash all of it, the last call the one that crashed. branches: of the
     model, that this program reached (empty where they are not measured); full: it is predicted, and to be observed, in
-    full; made_of: the recipes and draws of a fresh program, where it is learnt what they lead to; features: of what it
-    does, where these are asked for; again: it is only there for the engine to keep it.
+    full; made_of: the recipes and draws of a fresh program, where it is learnt what they lead to.
     """
 
     data: bytes
@@ -72,8 +70,6 @@ class Prepared:
     crash: str = ""
     full: bool = False
     made_of: frozenset[Trait] = frozenset()
-    features: frozenset[int] = frozenset()
-    again: bool = False
 
 
 class _Watched:
@@ -94,24 +90,6 @@ class _Watched:
         return self._run.step(call)
 
 
-class _Featured(_Watched):
-    """One that also notes the program's features."""
-
-    __slots__ = ("features",)
-
-    def __init__(self, run: Run) -> None:
-        super().__init__(run)
-        self.features = Features()
-
-    def step(self, call: Call) -> int:
-        run = self._run
-        self.calls.append(call)
-        self.features.before(run.space, call)
-        value = run.step(call)
-        self.features.after(run.space, value)
-        return value
-
-
 class Producer:
     """Makes programs. `reached` is the set that the instrumented model adds its branches to."""
 
@@ -122,13 +100,10 @@ class Producer:
         rng: Random,
         statistics: Statistics,
         reached: set[int],
-        guidance: Collection[str] = ("pool",),
+        blocks: bool = True,
     ) -> None:
         self.model = model
-        self._guidance = guidance
-        self._featured = "features" in guidance
-        #: Byte forms of programs that the engine has to see again, for what is known of them now.
-        self._again: deque[bytes] = deque()
+        self._blocks = blocks
         self._environment = environment
         self._geometry = environment.geometry
         self._initial = initial_layout(environment)
@@ -170,10 +145,8 @@ class Producer:
 
     def keep(self, program: Program) -> None:
         """It reached what none before it did, though not in the model: worth editing."""
-        if "pool" in self._guidance:
+        if self._blocks:
             self._kept.append(program)
-        if "kcov" in self._guidance:
-            self._again.append(encode(program, self._geometry))
 
     def approach(self, prepared: Prepared, near: int, rarest: int) -> None:
         """It reached `near` watched blocks, the rarest of which `rarest` programs had before it: worth editing, if any,
@@ -201,11 +174,6 @@ class Producer:
         if self.queue:
             waiting = self.queue.popleft()
             return self._keep(lambda run: self._walk(waiting, run), room)
-        if self._again:
-            data = self._again.popleft()
-            self._last = self.predict(decode(data, self._geometry))
-            self._last.again = True
-            return self._last.data[:room]
         draw = self._rng.random()
         if draw < FRESH or not base:
             return self._keep(self._fresh, room, fresh=True)
@@ -250,7 +218,7 @@ class Producer:
 
     def _make(self, make: Callable[[Run], Program], *, full: bool) -> Prepared:
         run: PackedRun = self.model.start(full=full)
-        watched = _Featured(run) if self._featured else _Watched(run)
+        watched = _Watched(run)
         unmodelled = crash = ""
         self._reached.clear()
         try:
@@ -267,12 +235,9 @@ class Producer:
             program = tuple(watched.calls)
         branches = frozenset(self._reached) if self._reached else _NO_BRANCHES
         data = encode(program, self._geometry)
-        prepared = Prepared(
+        return Prepared(
             data, program, run.trace(whole=not crash), branches, unmodelled, crash, full
         )
-        if isinstance(watched, _Featured):
-            prepared.features = frozenset(watched.features.seen)
-        return prepared
 
     def _walk(self, program: Program, run: Run) -> Program:
         program = restrain_program(program[:MAX_CALLS], self._unprivileged)

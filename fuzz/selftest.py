@@ -64,12 +64,12 @@ def selftest(
     blames_kernel: Callable[[Path], bool] = lambda finding: False,
     user: bool = False,
     target: str = LOCAL,
-    guidance: tuple[str, ...] = ("pool",),
+    blocks: bool = True,
 ) -> list[Result]:
     """Fuzz with each of `mistakes`, several at a time, from an empty corpus; results in the same order.
 
     blames_kernel: whether the model without a mistake diverges on the program of a finding as well, so that it
-    proves nothing about the mistake. user: programs run as an ordinary user even if this is root. guidance: as in
+    proves nothing about the mistake. user: programs run as an ordinary user even if this is root; blocks: as in
     `Settings`.
 
     Raises:
@@ -90,7 +90,7 @@ def selftest(
         blames_kernel,
         user,
         target,
-        guidance,
+        blocks,
     )
     return trial.run(workers or len(os.sched_getaffinity(0)))
 
@@ -109,7 +109,7 @@ class _Trials:
         blames_kernel: Callable[[Path], bool],
         user: bool,
         target: str,
-        guidance: tuple[str, ...],
+        blocks: bool,
     ) -> None:
         self._results = [Result(mistake.name, mistake.rule) for mistake in mistakes]
         self._profile = profile
@@ -123,7 +123,7 @@ class _Trials:
         self._user = user
         self._target = target
         self._stuck = _STUCK if target == LOCAL else _STUCK * _SLOW
-        self._guidance = guidance
+        self._blocks = blocks
         self._crew = Crew()
         self._begun: dict[int, float] = {}
         self._heard: dict[int, float] = {}
@@ -167,7 +167,7 @@ class _Trials:
                 until_found=True,
                 user=self._user,
                 target=self._target,
-                guidance=self._guidance,
+                blocks=self._blocks,
             ),
             directory / "worker.log",
         )

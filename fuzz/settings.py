@@ -20,8 +20,7 @@ class Settings:
     user: programs run as an ordinary user even if this is root; target: the kernel's name; also: those of
     further ones that run the same programs; compiled: the directory of the compiled model, "" to run what is written;
     watched: blocks of the kernel that programs are to reach; like: the further
-    ones are held to what this one is held to; guidance: what, beside branches of the model, makes a program worth
-    keeping: "features", "pool" (blocks of the kernel, for our own edits), "kcov" (for the engine).
+    ones are held to what this one is held to; blocks: programs that reach new blocks of the kernel are worth editing.
     """
 
     worker: int
@@ -48,7 +47,7 @@ class Settings:
     compiled: str = ""
     watched: tuple[int, ...] = ()
     like: bool = False
-    guidance: tuple[str, ...] = ("pool",)
+    blocks: bool = True
 
     def encode(self) -> str:
         """As the worker's argument."""
@@ -58,7 +57,7 @@ class Settings:
     def decode(cls, text: str) -> "Settings":
         """The inverse of `encode`."""
         data = json.loads(text)
-        for name in ("also", "changes", "cpus", "guidance", "watched"):
+        for name in ("also", "changes", "cpus", "watched"):
             data[name] = tuple(data[name])
         return cls(**data)
 

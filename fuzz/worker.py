@@ -131,7 +131,6 @@ class Worker:
         self.covered: set[int] = set()
         #: Files of the corpus whose programs have run here, or will.
         self.names: set[str] = set()
-        self._features: set[int] = set()
         self._untold: set[int] = set()
         self._reported = 0.0
         self._shared = time.monotonic()
@@ -150,9 +149,8 @@ class Worker:
             self._unmodelled[prepared.unmodelled] += 1
         if prepared.crash:
             self._ledger.failure(prepared)
-        new = not prepared.branches <= self.covered or not prepared.features <= self._features
+        new = not prepared.branches <= self.covered
         if new:
-            self._features |= prepared.features
             self._untold |= prepared.branches - self.covered
             self.covered |= prepared.branches
             self._save(prepared.program)
