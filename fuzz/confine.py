@@ -216,7 +216,7 @@ def lock_later(aim: Aim) -> Steps:
 def lock_rest(aim: Aim) -> Steps:
     """A part of what is mapped is locked, then all of it, or none: what was cut merges again."""
     for _ in range(aim.pick((1, 1, 2))):
-        addr, length = _range(aim)
+        addr, length = _part(aim) if aim.chance(0.7) else _range(aim)
         onfault = aim.chance(0.3)
         yield Mlock2(addr, length, MLOCK_ONFAULT) if onfault else Mlock(addr, length)
     yield Mlockall(aim.pick(_MCL)) if aim.chance(0.7) else Munlockall()
@@ -374,6 +374,17 @@ def _range(aim: Aim) -> tuple[int, int]:
         return aim.span()
     addr = aim.mapped()
     return addr, aim.extent(addr)
+
+
+def _part(aim: Aim) -> tuple[int, int]:
+    """The pages of a VMA up to one of them, or from one on."""
+    vma = aim.vma()
+    if vma is None:
+        return _range(aim)
+    cut = aim.inside(vma)
+    if cut == vma.start or aim.chance(0.3):
+        return cut, vma.end - cut
+    return vma.start, cut - vma.start
 
 
 def _heap(aim: Aim) -> tuple[int, int]:
