@@ -9,11 +9,13 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from abi.program import ProgramError
 from fuzz.formats import FORMATS
 from fuzz.status import EXPLAINED, INTERRUPTED, UNUSABLE, USAGE, UnusableError, UsageError
+
+_Any = TypeVar("_Any")
 
 _ABOUT = """\
 Finds out where the running kernel's handling of memory mappings differs from an exact model of it.
@@ -60,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     for add in (
         _add_fuzz,
         _add_soak,
+        _add_enumerate,
         _add_run,
         _add_faults,
         _add_minimize,
@@ -203,6 +206,92 @@ def _add_session(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--unseeded", action="store_true", help="do without the programs that come with vmadiff"
+    )
+    parser.add_argument("--unmask", action="store_true", help="known divergences are new ones, too")
+
+
+def _add_enumerate(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "enumerate",
+        "compare every program up to a bound",
+        "Run every program of a bound on the kernel and on the model: a layout of a few VMAs with gaps, then one\n"
+        "mremap with every source range, every target, every set of flags, or another call over every range. What is\n"
+        "like another program is left out (fuzz/moves.py says why). Programs have numbers; how far it came is in\n"
+        "STATE/enumerate.json, and --resume goes on there. Divergences are written down as those of `vmadiff fuzz`.\n"
+        "The default bound takes about ten minutes on two processors.",
+    )
+    parser.set_defaults(command="enumerate_bound")
+    parser.add_argument(
+        "--call",
+        choices=("mremap", "madvise", "mlock", "mprotect", "munlock", "munmap"),
+        help="the call that programs end with (default: mremap)",
+    )
+    parser.add_argument(
+        "--vmas",
+        type=_positive,
+        metavar="N",
+        help="VMAs of a layout, at most: up to 4 (default: 3)",
+    )
+    parser.add_argument(
+        "--pages",
+        type=_positive,
+        metavar="N",
+        help="pages that they are in, at most: up to 8 (default: 4)",
+    )
+    parser.add_argument(
+        "--kinds",
+        type=_kinds,
+        metavar="A,B,...",
+        help="kinds of mapping that they are of, as `vmadiff coverage` names them (default: anonymous private, faulted,"
+        " inaccessible, memfd shared, file private, devzero private, uffd missing)",
+    )
+    parser.add_argument(
+        "--flags",
+        type=_flags,
+        metavar="A,B,...",
+        help="sets of flags of mremap, such as 0,MAYMOVE,MAYMOVE|FIXED (default: all eight)",
+    )
+    parser.add_argument(
+        "--resize",
+        type=_natural,
+        metavar="N",
+        help="by how many pages the lengths of mremap differ, at most (default: 1)",
+    )
+    parser.add_argument(
+        "--full",
+        type=_positive,
+        metavar="N",
+        help="observe one program in N in full, which takes five times as long (default: 10)",
+    )
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument(
+        "--from",
+        dest="first",
+        type=_natural,
+        default=0,
+        metavar="NUMBER",
+        help="begin with this program (default: 0)",
+    )
+    begin.add_argument(
+        "--resume", action="store_true", help="go on where the last one in STATE was stopped"
+    )
+    begin.add_argument(
+        "--show", type=_natural, metavar="NUMBER", help="print this program, and run nothing"
+    )
+    parser.add_argument(
+        "--time", type=_seconds, metavar="SECONDS", help="stop after this long (default: never)"
+    )
+    parser.add_argument(
+        "--workers", type=_positive, metavar="N", help="processes (default: processors)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary to FILE")
+    parser.add_argument(
+        "--state",
+        type=Path,
+        default=Path(".vmadiff"),
+        metavar="DIR",
+        help="where findings and the state are kept (default: .vmadiff)",
     )
     parser.add_argument("--unmask", action="store_true", help="known divergences are new ones, too")
 
@@ -686,6 +775,32 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text}: must be 1 or more")
     return number
+
+
+def _natural(text: str) -> int:
+    number = _number(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text}: must be 0 or more")
+    return number
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    from fuzz.enumeration import kinds
+
+    return _parsed(kinds, text)
+
+
+def _flags(text: str) -> tuple[int, ...]:
+    from fuzz.enumeration import flags
+
+    return _parsed(flags, text)
+
+
+def _parsed(read: Callable[[str], _Any], text: str) -> _Any:
+    try:
+        return read(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _seed(text: str) -> int:

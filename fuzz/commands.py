@@ -12,9 +12,10 @@ from typing import Any
 
 from abi.calls import Program
 from abi.environment import Environment, Geometry
-from abi.program import ProgramError, format_call
+from abi.program import ProgramError, format_call, format_program
 from fuzz import corpus, reference
 from fuzz.bisect_command import bisect as bisect
+from fuzz.bound import Enumeration
 from fuzz.check_command import check_corpus as check_corpus
 from fuzz.compiled import CompileError
 from fuzz.compiled import build as build_compiled
@@ -26,6 +27,9 @@ from fuzz.coverage import lines as coverage_lines
 from fuzz.coverage import measure as measure_coverage
 from fuzz.coverage import to_json as coverage_json
 from fuzz.display import Figures, Screen, columns, duration, summary
+from fuzz.enumeration import begin as begin_enumeration
+from fuzz.enumeration import bound_of, check_number, closing, estimate, outline
+from fuzz.enumeration import to_json as enumeration_json
 from fuzz.explain import explain as explain_program
 from fuzz.faults import Trial, counts, try_all
 from fuzz.faults import to_json as faults_json
@@ -43,6 +47,7 @@ from fuzz.output import check_output, write_json
 from fuzz.patch.command import patch as patch
 from fuzz.probe import examine
 from fuzz.profiles import profile_for
+from fuzz.progress import Progress
 from fuzz.replay import Replay
 from fuzz.replay import replay as replay_all
 from fuzz.report import result_text
@@ -179,6 +184,78 @@ def _workers(options: Namespace) -> int:
     repeats = options.runs is not None and options.seed is not None
     workers: int = options.workers or (1 if repeats else len(os.sched_getaffinity(0)))
     return min(workers, options.runs or workers)
+
+
+def enumerate_bound(options: Namespace) -> int:
+    """`vmadiff enumerate`"""
+    if options.show is not None:
+        return _show_numbered(options)
+    check_output(options.json)
+    _make_directory(options.state)
+    progress = Progress(options.state)
+    try:
+        with progress.held():
+            return _enumerate(options, progress)
+    except BlockingIOError:
+        raise UnusableError(f"{options.state}: another enumeration is at work there") from None
+
+
+def _enumerate(options: Namespace, progress: Progress) -> int:
+    processors = len(os.sched_getaffinity(0))
+    workers = options.workers or processors
+    with _executor(options) as executor:
+        profile, environment = profile_for(executor, options.profile), executor.environment
+        standing, programs = begin_enumeration(options, environment, profile.name)
+        title = f"vmadiff: {environment.release} {environment.machine}, profile {profile.name}"
+        print("\n".join([title, *outline(standing, environment)]), flush=True)
+        model, busy = Model(environment, profile), min(workers, processors)
+        print(estimate(standing, programs, model, executor, busy), flush=True)
+    progress.write(standing)
+    session = Session(
+        Options(
+            state=options.state.resolve(),
+            corpus=options.state.resolve(),
+            profile=profile.name,
+            changes=tuple(sorted(change.name for change in profile.changes)),
+            seed=0,
+            workers=workers,
+            seconds=options.time or None,
+            runs=standing.left,
+            guided=False,
+            seeds=False,
+            unmask=options.unmask,
+            user=options.user,
+            target=options.target,
+            release=environment.release,
+            enumerate=True,
+        ),
+        Screen(sys.stdout, columns()),
+        title,
+    )
+    outcome = session.run()
+    standing = progress.read()
+    lines = summary(outcome.figures, profile.name, options.target)
+    print("\n".join([*lines, *closing(standing)]))
+    for text, path in outcome.new.items():
+        print(f"  {text}\n    {path}/report.md" if path else f"  {text}")
+    if options.json:
+        data = _summary_json(outcome, environment, profile, options.target, 0)
+        write_json(options.json, enumeration_json(data, standing))
+    if outcome.failure:
+        raise UnusableError(outcome.failure)
+    if outcome.new:
+        return DIVERGES
+    if outcome.interrupted:
+        return INTERRUPTED
+    return OK if standing.is_complete else INCOMPLETE
+
+
+def _show_numbered(options: Namespace) -> int:
+    programs = Enumeration(bound_of(options))
+    check_number("--show", options.show, programs.total)
+    geometry = Geometry()
+    print(format_program(programs.program(options.show, geometry), geometry), end="")
+    return OK
 
 
 def run(options: Namespace) -> int:

@@ -42,16 +42,17 @@ class Figures:
     multi_vma: float = 0.0
     workers: int = 1
     guided: bool = True
+    #: The programs are those of a bound, `run_limit` of them.
+    enumerated: bool = False
 
 
 def status_line(f: Figures) -> str:
     """The figures in one line."""
     parts = [
-        duration(f.seconds),
+        f"{duration(f.seconds)}{_remaining(f) if f.enumerated else ''}",
         f"{f.sequences:,} sequences ({f.sequences_per_second:,.0f}/s)",
         f"{f.calls:,} calls ({f.calls_per_second:,.0f}/s)",
-        f"corpus {f.corpus:,}",
-        f"coverage {coverage(f)}{_blocks(f)}",
+        *(() if f.enumerated else (f"corpus {f.corpus:,}", f"coverage {coverage(f)}{_blocks(f)}")),
         f"divergences {f.new} new {f.known} known",
         f"unmodelled {sum(f.unmodelled.values()):,}",
         f"restarts {f.executor_restarts:,}",
@@ -61,34 +62,46 @@ def status_line(f: Figures) -> str:
 
 def status_block(f: Figures, title: str, columns: int) -> list[str]:
     """The figures as the lines of a block, none longer than `columns`."""
+    reached = f"  corpus       {f.corpus:>13,}  coverage {coverage(f)}{_blocks(f)}"
+    moves = (
+        f"  mremap       {f.mremap_success:>12.1%}  succeed, {f.multi_vma:.1%} of moves span VMAs"
+    )
     rows = [
         title,
         f"  time         {duration(f.seconds)} elapsed{_remaining(f)}",
         f"  sequences    {f.sequences:>13,}  {f.sequences_per_second:>9,.0f}/s",
         f"  calls        {f.calls:>13,}  {f.calls_per_second:>9,.0f}/s",
-        f"  corpus       {f.corpus:>13,}  coverage {coverage(f)}{_blocks(f)}",
+        *(() if f.enumerated else (reached,)),
         f"  divergences  {f.new:>9,} new  {f.known} known, {f.unstable} unstable",
         f"  unmodelled   {sum(f.unmodelled.values()):>13,}{_reasons(f.unmodelled)}",
         f"  executor     {f.executor_restarts:>4,} restarts  {f.losses} kinds of loss,"
         f" {f.worker_restarts} worker restarts",
-        f"  mremap       {f.mremap_success:>12.1%}  succeed, {f.multi_vma:.1%} of moves span VMAs",
+        *(() if f.enumerated else (moves,)),
     ]
     return [row[: max(columns - 1, 1)] for row in rows]
 
 
-def summary(f: Figures, profile: str, target: str, seed: int) -> list[str]:
-    """What is said at the end."""
+def summary(f: Figures, profile: str, target: str, seed: int | None = None) -> list[str]:
+    """What is said at the end; seed: where programs were made at random."""
+    seeded = "" if seed is None else f", seed {seed}"
     lines = [
         f"{f.sequences:,} sequences, {f.calls:,} calls in {f.seconds:.1f} s"
         f" ({f.sequences_per_second:,.0f} sequences/s, {f.calls_per_second:,.0f} calls/s)",
-        f"target {target}, profile {profile}, seed {seed}, {f.workers} worker"
+        f"target {target}, profile {profile}{seeded}, {f.workers} worker"
         + ("s" if f.workers > 1 else ""),
-        f"corpus {f.corpus:,}, coverage {coverage(f)}{_blocks(f)}, executor restarts {f.executor_restarts:,}",
-        f"mremap: {f.mremap_success:.1%} succeed;"
-        f" {f.multi_vma:.1%} of fixed equal-size moves span two or more VMAs",
-        f"unmodelled {sum(f.unmodelled.values()):,}",
     ]
-    lines += [f"  {count:,} {reason}" for reason, count in _by_count(f.unmodelled)]
+    if f.enumerated:
+        lines.append(f"executor restarts {f.executor_restarts:,}")
+    else:
+        lines += [
+            f"corpus {f.corpus:,}, coverage {coverage(f)}{_blocks(f)}, executor restarts {f.executor_restarts:,}",
+            f"mremap: {f.mremap_success:.1%} succeed;"
+            f" {f.multi_vma:.1%} of fixed equal-size moves span two or more VMAs",
+        ]
+    lines += [
+        f"unmodelled {sum(f.unmodelled.values()):,}",
+        *(f"  {count:,} {reason}" for reason, count in _by_count(f.unmodelled)),
+    ]
     lines.append(f"divergences: {f.new} new, {f.known} known, {f.unstable} unstable")
     return lines
 
@@ -114,7 +127,10 @@ def _remaining(f: Figures) -> str:
     if f.time_limit is not None:
         parts.append(f"{duration(max(0.0, f.time_limit - f.seconds))} remaining")
     if f.run_limit is not None:
-        parts.append(f"{max(0, f.run_limit - f.sequences):,} sequences remaining")
+        left = max(0, f.run_limit - f.sequences)
+        parts.append(f"{left:,} sequences remaining")
+        if f.enumerated and f.sequences_per_second:
+            parts.append(f"about {duration(left / f.sequences_per_second)} left")
     return "".join(f", {part}" for part in parts)
 
 

@@ -108,6 +108,7 @@ def work(
 
     # Not before the model was imported, for these import it.
     from fuzz.assemble import assemble
+    from fuzz.exhaust import exhaust
 
     worker, producer = assemble(settings, tell, reached, branches)
     if watch is not None:
@@ -123,7 +124,9 @@ def work(
         worker.stop()
     with contextlib.closing(worker):
         worker.take_up()
-        if engine is None:
+        if settings.enumerate:
+            exhaust(settings, worker, producer)
+        elif engine is None:
             fuzz_unguided(settings, worker, producer)
         else:
             fuzz_guided(engine, reached, settings, worker, producer, tell)

@@ -40,7 +40,8 @@ class Options:
     """What a session is asked to do. Directories exist; release: that of the kernel, for people; seconds None means no
     limit, as does runs None; compiled: the directory of the compiled model, None to run what is written; held: the
     release whose behaviour was asked for, "" for the kernel's own; resumable: how far it comes is written down, so that
-    another can go on there; watched, like, until_found: as in `fuzz.settings.Settings`."""
+    another can go on there; watched, like, until_found, enumerate: as in `fuzz.settings.Settings`, where `runs` is only
+    how many programs there are to be compared."""
 
     state: Path
     corpus: Path
@@ -63,6 +64,7 @@ class Options:
     watched: tuple[int, ...] = ()
     like: bool = False
     until_found: bool = False
+    enumerate: bool = False
 
 
 @dataclass(slots=True)
@@ -107,7 +109,9 @@ class Session:
         self._said: set[str] = set()
         self._followers: dict[tuple[int, str], Message] = {}
         self._followed: dict[str, dict[str, Any]] = {}  # by kernel: sums of dead incarnations
-        self._outcome = Outcome(Figures(workers=options.workers, guided=options.guided))
+        self._outcome = Outcome(
+            Figures(workers=options.workers, guided=options.guided, enumerated=options.enumerate)
+        )
         name = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}"
         process = (os.getpid(), began(os.getpid()))
         asked = json.loads(json.dumps(asdict(options), default=str))
@@ -174,7 +178,7 @@ class Session:
         deadline = None if o.seconds is None else self._begun + o.seconds
         for worker in range(o.workers):
             runs = None
-            if o.runs is not None:
+            if o.runs is not None and not o.enumerate:
                 left = max(0, o.runs - self._past.sums.get("sequences", 0))
                 runs = left // o.workers + (worker < left % o.workers)
             self._hire(
@@ -200,6 +204,7 @@ class Session:
                     watched=o.watched,
                     like=o.like,
                     until_found=o.until_found,
+                    enumerate=o.enumerate,
                     shared=o.workers > 1,
                 )
             )

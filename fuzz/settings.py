@@ -20,7 +20,8 @@ class Settings:
     user: programs run as an ordinary user even if this is root; target: the kernel's name; also: those of
     further ones that run the same programs; compiled: the directory of the compiled model, "" to run what is written;
     watched: blocks of the kernel that programs are to reach; like: the further
-    ones are held to what this one is held to; blocks: programs that reach new blocks of the kernel are worth editing.
+    ones are held to what this one is held to; blocks: programs that reach new blocks of the kernel are worth editing;
+    enumerate: compare what `fuzz.progress` says is left, make up nothing.
     """
 
     worker: int
@@ -48,6 +49,7 @@ class Settings:
     watched: tuple[int, ...] = ()
     like: bool = False
     blocks: bool = True
+    enumerate: bool = False
 
     def encode(self) -> str:
         """As the worker's argument."""

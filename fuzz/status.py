@@ -13,7 +13,7 @@ EXPLAINED: Final = """\
 exit status:
   0    nothing new was found; model and kernel agree; every planted mistake was found;
        everything that can be is exercised; every program fares as its header states (check)
-  1    new divergences (fuzz), a divergence (run, import --run), a missed mistake
+  1    new divergences (fuzz, enumerate), a divergence (run, import --run), a missed mistake
        (selftest), something not exercised (coverage), something not as stated (check), damaged
        files (corpus verify), a series that changes what user space can see, or crashes (patch)
   2    wrong usage, or a file that is not what it should be; a series that does not apply or build
@@ -22,8 +22,9 @@ exit status:
        full
   4    not compared to the end: unmodelled, or the executor was lost (run, repro, explain,
        check, import --run), or one of several kernels for good, or a worker when the time
-       was up (fuzz), or no kernel could be asked (bisect)
-  130  interrupted, everything is written (fuzz: 1 if there were new divergences)
+       was up (fuzz), or programs of a bound are left (enumerate), or no kernel could be
+       asked (bisect)
+  130  interrupted, everything is written (fuzz, enumerate: 1 if there were new divergences)
 """
 
 

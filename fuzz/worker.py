@@ -188,6 +188,12 @@ class Worker:
         """Whether the budget is used up or a stop was asked for: `finish`, then."""
         return self._is_last() or self._is_late() or self._has_found()
 
+    def drain(self) -> None:
+        """Compare all that was taken."""
+        if self._batch:
+            self._guard(self._turn)
+        self._guard(self._collect)
+
     def finish(self) -> None:
         """Compare what is still to be compared, and say the last figures."""
         if self._batch and not self._has_found():

@@ -158,6 +158,13 @@ def test_help_and_version(tmp_path: Path) -> None:
         ("import", "strace", TRACE, "--limit", "0"),
         ("selftest", "--only", "no_such_mistake"),
         ("fuzz", "--runs", "1", "--json", "/"),
+        ("enumerate", "--resume"),
+        ("enumerate", "--kinds", "heap"),
+        ("enumerate", "--flags", "STAY"),
+        ("enumerate", "--pages", "9"),
+        ("enumerate", "--call", "munmap", "--resize", "2"),
+        ("enumerate", "--from", "3000000"),
+        ("enumerate", "--show", "-1"),
     ],
 )
 def test_wrong_usage_is_status_2(arguments: tuple[str, ...], tmp_path: Path) -> None:
@@ -578,3 +585,72 @@ def test_without_a_compiler_it_says_what_to_install(tmp_path: Path) -> None:
     assert process.returncode == 3
     assert err.count("\n") == 1
     assert "gcc" in err
+
+
+ENUMERATE = ("enumerate", "--vmas", 2, "--pages", 2, "--kinds", "faulted,memfd shared")
+
+
+def test_enumerate_compares_every_program_of_a_bound(tmp_path: Path) -> None:
+    status, out, err = run(*ENUMERATE, "--workers", 2, "--json", "o", cwd=tmp_path)
+    assert status == 0, out + err
+    data = json.loads((tmp_path / "o").read_text())
+    assert data["sequences"] == data["programs"] == data["next"] > 3000
+    assert data["complete"] is True
+    assert (data["divergences_new"], data["unmodelled"], data["left"]) == (0, 0, 0)
+    assert f"all programs from 0 to {data['programs'] - 1:,} are compared" in out
+    assert "ms each as tried on" in out
+    status, out, _ = run("enumerate", "--resume", cwd=tmp_path)
+    assert status == 0
+    assert "\n0 left" in out
+
+
+def test_killed_enumeration_is_resumed(tmp_path: Path) -> None:
+    process = start(*ENUMERATE, "--workers", 2, cwd=tmp_path)
+    state = tmp_path / ".vmadiff" / "enumerate.json"
+    wait_until(lambda: state.exists() and json.loads(state.read_text())["next"] > 2000)
+    members = family(process.pid)
+    for worker in workers_of(process.pid):
+        os.kill(worker, signal.SIGKILL)
+    process.kill()
+    process.communicate(timeout=10)
+    wait_until(lambda: all(is_gone(pid) for pid in members))
+    status, out, err = run("enumerate", "--resume", "--json", "o", cwd=tmp_path)
+    assert status == 0, out + err
+    data = json.loads((tmp_path / "o").read_text())
+    assert data["complete"] is True
+    assert 0 < data["sequences"] < data["programs"]
+    status, _, err = run("enumerate", "--resume", "--pages", 3, cwd=tmp_path)
+    assert status == 2
+    assert "--pages: what is to be resumed has another" in err
+
+
+def test_enumeration_that_is_stopped_says_what_is_left(tmp_path: Path) -> None:
+    status, out, _ = run("enumerate", "--from", 1000, "--time", 0.5, "--json", "o", cwd=tmp_path)
+    data = json.loads((tmp_path / "o").read_text())
+    assert status == 4
+    assert data["first"] == 1000
+    assert data["left"] == data["programs"] - data["next"] > 0
+    assert f"--resume goes on with {data['next']:,}" in out
+    assert (tmp_path / ".vmadiff" / "index.html").is_file()
+
+
+def test_enumeration_finds_a_mistake(mistaken: Path, tmp_path: Path) -> None:
+    (mistaken / "model" / "munmap.py").write_text((ROOT / "model" / "munmap.py").read_text())
+    file = mistaken / "model" / "mremap.py"
+    rule = "raise SyscallError(EFAULT)  # mm/mremap.c: remap_move(): the range begins with a gap"
+    assert file.read_text().count(rule) == 1
+    file.write_text(file.read_text().replace(rule, rule.replace("EFAULT", "ENOMEM")))
+    status, out, _ = run(*ENUMERATE, cwd=tmp_path, root=mistaken)
+    assert status == 1, out
+    signature = "mremap[MAYMOVE,FIXED,same] result: model ENOMEM, kernel EFAULT"
+    assert f"NEW divergence: {signature}" in out
+    findings = (tmp_path / ".vmadiff" / "findings").iterdir()
+    assert any(signature in (finding / "report.md").read_text() for finding in findings)
+
+
+def test_a_numbered_program_can_be_shown_and_run(tmp_path: Path) -> None:
+    status, out, _ = run(*ENUMERATE, "--show", 3000, cwd=tmp_path)
+    assert status == 0
+    assert out.splitlines()[-1].startswith("mremap(")
+    (tmp_path / "p.prog").write_text(out)
+    assert run("run", "p.prog", cwd=tmp_path)[0] == 0

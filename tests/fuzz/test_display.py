@@ -1,6 +1,7 @@
 """What a session looks like."""
 
 import io
+from dataclasses import replace
 
 import pytest
 
@@ -43,6 +44,19 @@ def test_summary_counts_reasons() -> None:
     text = "\n".join(summary(FIGURES, "6.18", "local", 5))
     assert "unmodelled 7\n  4 another\n  3 a reason" in text
     assert "seed 5" in text
+
+
+def test_of_a_bound_it_is_said_how_long_it_takes() -> None:
+    bounded = replace(FIGURES, enumerated=True, run_limit=200_000, time_limit=None)
+    left = "76,544 sequences remaining, about 0:46 left"
+    assert left in status_line(bounded)
+    assert left in "\n".join(status_block(bounded, "title", 200))
+    for text in (
+        status_line(bounded),
+        "\n".join(status_block(bounded, "title", 200)),
+        "\n".join(summary(bounded, "6.18", "local")),
+    ):
+        assert not any(word in text for word in ("corpus", "coverage", "mremap", "seed"))
 
 
 def test_clock() -> None:
