@@ -3,7 +3,7 @@
     python bench/worker.py MODE SECONDS DIRECTORY [--cpu N] [--target NAME] [--bare SECONDS] [--every SECONDS]
 
 MODE is one of MODES; DIRECTORY holds profile.json and takes what the worker writes. Prints one line of JSON: `calls`
-and `seconds` of the worker; `bare_calls` and `bare_seconds` of its executor, which repeats some of its programs by
+and `seconds` of the worker; `bare_calls` and `bare_seconds` of its executor, which repeats its programs by
 itself (REQUEST_RATE: no Python, no model, no comparison), with layouts read and programs observed in full as they were;
 `cpu_seconds` and `bare_cpu_seconds`, of processor time; `left_out`, how many of the `kept` programs could not be
 repeated; `peak_rss_mib` of the worker's own process, and `rss_mib`, its memory at the beginning, then every so many
@@ -32,8 +32,9 @@ MODES: Final[dict[str, dict[str, Any]]] = {
 }
 #: The running kernel, as fuzz.targets has it: what imports the model cannot be imported here.
 LOCAL: Final = "local"
-#: Programs that are kept for the executor, at most, from all of the measurement.
-KEPT: Final = 1024
+#: Programs that are kept for the executor, at most, from all of the measurement: a few hundredth of a percent take
+#: longer than all the others, so that a sample would not do.
+KEPT: Final = 1 << 16
 #: So many at once: a batch whose traces fit in the shared memory.
 CHUNK: Final = 64
 #: Before the clock starts, whichever is over first: loading, first faults, and the branches that are traced until they
