@@ -1,4 +1,4 @@
-"""The command line: `vmadiff fuzz | run | explain | import | probe | coverage | report | selftest`.
+"""The command line: what `vmadiff COMMAND` understands; what it does is in `fuzz.commands`.
 
 What people can get wrong is one line on stderr and an exit status; a traceback is a bug of this program.
 """
@@ -196,14 +196,8 @@ def _add_session(parser: argparse.ArgumentParser) -> None:
         help="go on with the last session in STATE, however that ended: what is not said anew is as it was, the limits"
         " are those of all of it",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary to FILE")
-    parser.add_argument(
-        "--state",
-        type=Path,
-        default=Path(".vmadiff"),
-        metavar="DIR",
-        help="where findings, the corpus and programs under way are kept (default: .vmadiff)",
-    )
+    _add_json(parser, "the summary")
+    _add_state(parser, "findings, the corpus and programs under way")
     parser.add_argument(
         "--unseeded", action="store_true", help="do without the programs that come with vmadiff"
     )
@@ -285,14 +279,8 @@ def _add_enumerate(commands: Commands) -> None:
     parser.add_argument(
         "--workers", type=_positive, metavar="N", help="processes (default: processors)"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the summary to FILE")
-    parser.add_argument(
-        "--state",
-        type=Path,
-        default=Path(".vmadiff"),
-        metavar="DIR",
-        help="where findings and the state are kept (default: .vmadiff)",
-    )
+    _add_json(parser, "the summary")
+    _add_state(parser, "findings and the state")
     parser.add_argument("--unmask", action="store_true", help="known divergences are new ones, too")
 
 
@@ -319,9 +307,7 @@ def _add_run(commands: Commands) -> None:
         default="text",
         help="of what is printed: text (default) has every call, the others a result for each program",
     )
-    parser.add_argument(
-        "--json", type=Path, metavar="OUT", help="write all steps, results and layouts to OUT"
-    )
+    _add_json(parser, "all steps, results and layouts", "OUT")
 
 
 def _add_faults(commands: Commands) -> None:
@@ -334,7 +320,7 @@ def _add_faults(commands: Commands) -> None:
         "comes before it. `vmadiff kernels build linux-source-7.3 --fault-injection` makes such a kernel.",
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write all trials to OUT")
+    _add_json(parser, "all trials", "OUT")
 
 
 def _add_minimize(commands: Commands) -> None:
@@ -440,7 +426,7 @@ def _add_probe(commands: Commands) -> None:
         "and what of the fuzzer's domain this machine and user allow.",
         profile=False,
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the answers to FILE")
+    _add_json(parser, "the answers")
 
 
 def _add_coverage(commands: Commands) -> None:
@@ -455,7 +441,7 @@ def _add_coverage(commands: Commands) -> None:
         kernel=False,
     )
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all counts to FILE")
+    _add_json(parser, "all counts")
 
 
 def _add_selftest(commands: Commands) -> None:
@@ -468,7 +454,7 @@ def _add_selftest(commands: Commands) -> None:
         target=False,
     )
     parser.set_defaults(user=True)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to FILE")
+    _add_json(parser, "the results")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these mistakes only")
     parser.add_argument(
         "--sequences",
@@ -508,7 +494,7 @@ def _add_matrix(commands: Commands) -> None:
     parser.add_argument(
         "--workers", type=_positive, default=1, metavar="N", help="kernels at a time (default: 1)"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows to FILE")
+    _add_json(parser, "all rows")
 
 
 def _add_check(commands: Commands) -> None:
@@ -532,7 +518,7 @@ def _add_check(commands: Commands) -> None:
         metavar="FILE",
         help="write that to FILE (default: the terminal)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results to FILE")
+    _add_json(parser, "all results")
     parser.add_argument(
         "--workers",
         type=_positive,
@@ -571,7 +557,7 @@ def _add_corpus(commands: Commands) -> None:
         "stats",
         help="programs, calls, bytes, branches and classes (default: the shipped corpus too)",
     )
-    stats.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    _add_json(stats, "the figures")
     verify = actions.add_parser("verify", help="put damaged files into quarantine")
     for parser in (least, verify):
         parser.add_argument("--dry-run", action="store_true", help="only say what would be done")
@@ -652,7 +638,7 @@ def _add_bisect(commands: Commands) -> None:
     parser.add_argument(
         "--restart", action="store_true", help="forget which commits were tried before"
     )
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write all answers to OUT")
+    _add_json(parser, "all answers", "OUT")
 
 
 def _add_patch(commands: Commands) -> None:
@@ -728,14 +714,8 @@ def _add_patch(commands: Commands) -> None:
         help="begin with no programs, not with the shipped corpus",
     )
     parser.add_argument("--restart", action="store_true", help="forget what was found out before")
-    parser.add_argument(
-        "--state",
-        type=Path,
-        default=Path(".vmadiff"),
-        metavar="DIR",
-        help="where findings are kept (default: .vmadiff)",
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result to FILE")
+    _add_state(parser, "findings")
+    _add_json(parser, "the result")
 
 
 def _add_kernels(commands: Commands) -> None:
@@ -768,6 +748,21 @@ def _add_kernels(commands: Commands) -> None:
     parser.add_argument("--debug-vm", action="store_true", help="with the checks of DEBUG_VM")
     parser = actions.add_parser("remove", help="forget kernels")
     parser.add_argument("names", nargs="+", metavar="NAME")
+
+
+def _add_state(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument(
+        "--state",
+        type=Path,
+        default=Path(".vmadiff"),
+        metavar="DIR",
+        help=f"where {what} are kept (default: .vmadiff)",
+    )
+
+
+def _add_json(parser: argparse.ArgumentParser, what: str, name: str = "FILE") -> None:
+    """`name`: of the file, where FILE is another."""
+    parser.add_argument("--json", type=Path, metavar=name, help=f"write {what} to {name}")
 
 
 def _positive(text: str) -> int:
