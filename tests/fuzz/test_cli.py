@@ -56,7 +56,8 @@ def _nothing_left() -> Iterator[None]:
 
 def run(*arguments: object, cwd: Path, root: Path = ROOT) -> tuple[int, str, str]:
     process = start(*arguments, cwd=cwd, root=root)
-    out, err = process.communicate(timeout=120)
+    # A model may have to be compiled first.
+    out, err = process.communicate(timeout=600)
     return process.returncode, out, err
 
 
