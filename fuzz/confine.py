@@ -219,6 +219,9 @@ def lock_rest(aim: Aim) -> Steps:
         addr, length = _part(aim) if aim.chance(0.7) else _range(aim)
         onfault = aim.chance(0.3)
         yield Mlock2(addr, length, MLOCK_ONFAULT) if onfault else Mlock(addr, length)
+    if aim.chance(0.3):
+        # What merges has a neighbour that does not.
+        yield Mprotect(addr + length + aim.below(3) * PAGE, PAGE, aim.prot())
     yield Mlockall(aim.pick(_MCL)) if aim.chance(0.7) else Munlockall()
     if aim.chance(0.3):
         yield lock_all(aim)
