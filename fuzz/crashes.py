@@ -56,6 +56,8 @@ class CrashWatch:
         #: How many were followed; which of them ran when the report began that is under way.
         self._count = 0
         self._begun: range | None = None
+        #: What ran before the last look, on this boot: what a kernel prints may come late.
+        self._earlier = range(0)
         self._heard = clock()
         self._seen: set[str] = set()
         self._recent: list[tuple[float, Crash]] = []
@@ -72,7 +74,8 @@ class CrashWatch:
         report once, when it is whole, or as it is if this is the `last` look.
 
         The running kernel, if it still runs after an oops, is not made to do it again: it is put down to the program
-        on which the executor was `lost` (its index among the `count`), or the last one.
+        on which the executor was `lost` (its index among the `count`), or the last one. A kernel that boots is asked
+        about what ran before the last look, too, if none of these does it again.
         """
         data, now = self._printed(), self._clock()
         if data:
@@ -91,16 +94,17 @@ class CrashWatch:
         found = []
         for crash, suspects in new:
             if self._trials.boots or crash.kind not in FATAL:
-                found.append(self._blame(crash, suspects))
+                found.append(self._blame(crash, suspects, self._earlier))
             else:
                 one = ran if lost is None else ran[lost : lost + 1]
-                found.append(self._blame(crash, one, _SPARED))
+                found.append(self._blame(crash, one, untried=_SPARED))
+        self._earlier = ran if self._trials.boots else range(0)
         return found
 
     def died(self, ran: Ran, why: str, console: str) -> list[CrashFinding]:
         """The kernel died of this program, or of nothing that it said."""
         crashes = self._console.feed(console.encode()) + self._console.flush()
-        self._begun = None
+        self._begun, self._earlier = None, range(0)
         if not causes(crashes):
             crashes = [silence(f"lost connection: {why}", console or "(it printed nothing)\n")]
         found = self._blame_one(ran, causes(crashes))
@@ -134,22 +138,32 @@ class CrashWatch:
         self._seen.add(crash.key)
         return True
 
-    def _blame(self, crash: Crash, suspects: range, untried: str = "") -> CrashFinding:
-        """Which of the suspects it was; the last one if none does it again, or that is `untried` for a reason."""
+    def _blame(
+        self, crash: Crash, suspects: range, earlier: range = range(0), untried: str = ""
+    ) -> CrashFinding:
+        """Which of the suspects it was, or of those `earlier`; the last suspect if none does it again, or that is
+        `untried` for a reason."""
         first = self._count - len(self._before)
         ran = list(self._before)
-        begin, end = max(suspects.start, first) - first, suspects.stop - first
         console = self._console.text
+        end = suspects.stop - first
         at, again = end - 1, untried or _NO_PROGRAM
         shown: tuple[Ran, ...] = ()
-        if begin < end and not untried:
-            count, alone, again = self._again(crash, ran[begin:end])
+        tried = False
+        for each in () if untried else (suspects, earlier):
+            begin, stop = max(each.start, first) - first, each.stop - first
+            if begin >= stop:
+                continue
+            count, alone, how = self._again(crash, ran[begin:stop])
+            if not tried or count:
+                tried, again = True, how
             if count:
                 at = begin + count - 1
                 shown = tuple(ran[at if alone else begin : at + 1])
+                break
         return CrashFinding(
             crash,
-            ran[at] if begin < end else Ran(()),
+            ran[at] if suspects and end > 0 else Ran(()),
             tuple(ran[max(0, at - BEFORE) : max(0, at)]),
             console,
             self._environment,
@@ -166,9 +180,15 @@ class CrashWatch:
         until = self._until()
         try:
             count = shows(self._trials, crash, suspects, until)
-            alone = count == 1 or (
-                count > 1 and shows(self._trials, crash, suspects[count - 1 : count], until) > 0
-            )
+            alone = count == 1
+            # What the kernel prints may come when the next program runs.
+            for one in (count, count - 1):
+                if (
+                    one > 0
+                    and not alone
+                    and shows(self._trials, crash, suspects[one - 1 : one], until)
+                ):
+                    count, alone = one, True
         except BridgeError as error:
             return 0, False, f"it could not be tried again: {error}"
         if not count:

@@ -140,6 +140,33 @@ def test_one_that_needs_those_before_it() -> None:
     assert seen.again.startswith("it came again after the 2 programs before it, not alone")
 
 
+def test_what_is_printed_late() -> None:
+    """When the next program runs already: in a trial, or in the campaign, where that is one of another batch."""
+
+    def late(ran: Sequence[Program]) -> tuple[bytes, bool]:
+        alone = list(ran) == [program(7)]
+        return WARN * (alone or program(7) in ran[:-1]), False
+
+    watched = Watched(late)
+    watched.run(6)
+    (seen,) = watched.run(4, WARN)
+    assert (seen.program, plain(seen.shown), seen.stable) == (program(7), [program(7)], True)
+    watched = Watched(only(5))
+    watched.run(6)
+    (seen,) = watched.run(4, WARN)
+    assert (seen.program, plain(seen.before), seen.stable) == (program(5), programs(0, 5), True)
+    assert watched.again.series == [programs(6, 10), programs(0, 6), programs(5, 6)]
+
+
+def test_what_ran_on_another_boot_is_not_tried() -> None:
+    watched = Watched(only(2))
+    watched.run(6)
+    watched.die(GONE)
+    watched.again.series.clear()
+    watched.run(4, WARN)
+    assert watched.again.series == [programs(7, 11)]
+
+
 def test_last_one_if_none_does() -> None:
     watched = Watched()
     watched.run(6)
