@@ -1,6 +1,7 @@
 """One worker as in a campaign, and then the bare executor on the programs that it ran.
 
     python bench/worker.py MODE SECONDS DIRECTORY [--cpu N] [--target NAME] [--bare SECONDS] [--every SECONDS]
+                           [--warm-up SECONDS]
 
 MODE is one of MODES; DIRECTORY holds profile.json and takes what the worker writes. Prints one line of JSON: `calls`
 and `seconds` of the worker; `bare_calls` and `bare_seconds` of its executor, which repeats its programs by
@@ -37,9 +38,7 @@ LOCAL: Final = "local"
 KEPT: Final = 1 << 16
 #: So many at once: a batch whose traces fit in the shared memory.
 CHUNK: Final = 64
-#: Before the clock starts, whichever is over first: loading, first faults, and the branches that are traced until they
-#: are known.
-WARM_UP_SEQUENCES: Final = 5000
+#: Before the clock starts: loading, first faults, and the branches that are traced until they are known.
 WARM_UP_SECONDS: Final = 5.0
 
 
@@ -77,8 +76,11 @@ def tell(kind: str, **fields: Any) -> None:
 class Measurement:
     """Counts what a worker accepts, keeps some of it, and stops it in time."""
 
-    def __init__(self, worker: Any, seconds: float, bare: float, every: float) -> None:
+    def __init__(
+        self, worker: Any, seconds: float, bare: float, every: float, warm_up: float
+    ) -> None:
         self._worker = worker
+        self._warm_up = warm_up
         self._seconds = seconds
         self._bare = bare
         self._every = every
@@ -96,7 +98,7 @@ class Measurement:
         self._sequences += 1
         now = time.perf_counter()
         if not self._begun:
-            if self._sequences >= WARM_UP_SEQUENCES or now - self._first >= WARM_UP_SECONDS:
+            if now - self._first >= self._warm_up:
                 self._begun = now
                 self._used = _used(self._worker._executor)
                 self._memory.append(_memory("VmRSS"))
@@ -197,6 +199,7 @@ def main() -> None:
     parser.add_argument("--target", default=LOCAL)
     parser.add_argument("--bare", type=float, default=0.0)
     parser.add_argument("--every", type=float, default=float("inf"))
+    parser.add_argument("--warm-up", type=float, default=WARM_UP_SECONDS)
     o = parser.parse_args()
     harness.die_with_parent(os.getppid())
     cpus = () if o.cpu is None else (o.cpu,)
@@ -204,7 +207,7 @@ def main() -> None:
     task = settings(o.mode, o.directory, cpus=cpus, target=o.target, seeds=o.target == LOCAL)
 
     def watch(worker: Any) -> None:
-        Measurement(worker, o.seconds, o.bare, o.every)
+        Measurement(worker, o.seconds, o.bare, o.every, o.warm_up)
 
     harness.work(task, tell, watch)
 
