@@ -4,11 +4,13 @@ findings/<title>/report.md, report.html   for people: what ran, how it came agai
                  program    the program that was running
                  before     up to a thousand before it, oldest first
                  reduced    the fewest programs and calls that bring it about, where that was found out
+                 repro.c, kselftest.c    the one program that is left, for those who have no vmadiff
                  console.log     the last that the kernel printed
                  finding.json    all of that for other programs
 """
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +21,8 @@ from abi.program import format_all, format_program
 from fuzz.findings import name_of
 from fuzz.headlines import Crash
 from fuzz.pages.text import page
+from fuzz.replay import Replay
+from fuzz.repro import Case, ReproError, c, kselftest
 from fuzz.storage import write_atomically, write_directory
 from fuzz.symbols import locate
 from fuzz.trials import Ran
@@ -42,7 +46,8 @@ class CrashFinding:
     ran: what was running; before: what ran before it, oldest first; console: the last that the kernel printed; shown:
     what brought the report about again, with `ran` its last, nothing if it did not come; again: how that went; worker:
     which of several workers on one kernel saw it with programs of its own, -1 if there is one; places: why its
-    functions have no file and line, "" if they have; sequences, seconds: as in `fuzz.findings.Finding`.
+    functions have no file and line, "" if they have; predicted: the model's packed trace of what is `left`, observed in
+    full, empty where there is none; sequences, seconds: as in `fuzz.findings.Finding`.
     """
 
     crash: Crash
@@ -56,6 +61,7 @@ class CrashFinding:
     worker: int = -1
     places: str = ""
     reduction: Reduction | None = None
+    predicted: bytes = b""
     sequences: int = 0
     seconds: float = 0.0
 
@@ -68,6 +74,12 @@ class CrashFinding:
     def stable(self) -> bool:
         """The program alone brought the report about again."""
         return len(self.shown) == 1
+
+    @property
+    def left(self) -> Program | None:
+        """The smallest program that brings the report about alone, if one does."""
+        series = self.reduction.series if self.reduction else self.shown
+        return series[0].program if len(series) == 1 else None
 
     @property
     def signature(self) -> str:
@@ -86,6 +98,19 @@ class CrashFinding:
         text, lacking = locate(self.crash.text, vmlinux)
         return replace(self, crash=replace(self.crash, text=text), places=lacking)
 
+    def reproducers(self) -> dict[str, str]:
+        """C files by name, as far as what is left can be said in C: on a kernel without the fault, all is as the model
+        says."""
+        files: dict[str, str] = {}
+        if self.left is not None and self.predicted:
+            traces = self.predicted, self.predicted
+            with suppress(ReproError):
+                replay = Replay.of(self.left, self.environment, traces, full=True)
+                case = Case.of(replay, self.crash.title, self.profile)
+                files["repro.c"] = c.text(case)
+                files["kselftest.c"] = kselftest.text(case)
+        return files
+
     def text(self) -> str:
         """The report for people."""
         rows = [
@@ -96,6 +121,8 @@ class CrashFinding:
         ]
         if self.reduction:
             rows.append(("reduced", self.reduction.how))
+        if names := list(self.reproducers()):
+            rows.append(("in C", ", ".join(names)))
         if self.places:
             rows.append(("source", f"no file and line: {self.places}"))
         lines = [self.crash.title, "", *(f"{name:<8} {value}" for name, value in rows)]
@@ -159,6 +186,7 @@ class CrashFinding:
             ]
             series = format_all([each.program for each in self.reduction.series], geometry)
             files["reduced"] = f"{head}# {self.reduction.how}\n{series}".encode()
+        files |= {name: text.encode() for name, text in self.reproducers().items()}
         files["finding.json"] = json.dumps(data, indent=1).encode() + b"\n"
         files["report.html"] = page(self.crash.title, self.text(), sorted(files)).encode()
         return files

@@ -25,7 +25,7 @@ from fuzz.inflight import read as read_inflight
 from fuzz.ledger import Ledger, Tell
 from fuzz.produce import Prepared, Producer
 from fuzz.reduction import reduce_crash
-from fuzz.replay import Replay
+from fuzz.replay import Replay, predict
 from fuzz.settings import Settings
 from fuzz.site import Executor, Observed, Site
 from fuzz.statistics import Statistics
@@ -510,7 +510,7 @@ class Worker:
         """Reports of the kernel: written down as they are, then made smaller."""
         for each in found:
             finding = replace(
-                each.located(self._site.vmlinux),
+                self._predicted(each.located(self._site.vmlinux)),
                 sequences=self._ledger.sequences,
                 seconds=round(time.monotonic() - self._since, 1),
             )
@@ -519,7 +519,15 @@ class Worker:
                 continue
             reduction = reduce_crash(finding, self._trials, self._is_late)
             if reduction is not None:
-                replace(finding, reduction=reduction).rewrite(path)
+                self._predicted(replace(finding, reduction=reduction)).rewrite(path)
+
+    def _predicted(self, finding: CrashFinding) -> CrashFinding:
+        """With what the model says of the program that is left."""
+        trace = b""
+        if finding.left is not None:
+            trace, *troubles = predict(self._producer.model, finding.left)
+            trace = b"" if any(troubles) else trace
+        return replace(finding, predicted=trace)
 
     def _save(self, program: Program) -> None:
         if program:

@@ -2,9 +2,11 @@
 
 import json
 import math
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shutil import which
 
 import pytest
 
@@ -15,9 +17,11 @@ from fuzz.console import reports
 from fuzz.crash_finding import BEFORE, CrashFinding, Reduction
 from fuzz.crashes import CrashWatch
 from fuzz.headlines import Crash
+from fuzz.replay import predict
 from fuzz.trials import Ran
 from kernel_bridge import BridgeError
-from tests.fuzz.machine import ENVIRONMENT
+from model.run import Model
+from tests.fuzz.machine import ENVIRONMENT, NEW
 from tests.fuzz.reports import MOVED, REPORTS, warning
 
 WARN = warning(MOVED).encode()
@@ -372,6 +376,27 @@ def test_what_is_left_of_it_is_added(tmp_path: Path) -> None:
     assert "\nreduced\n    munmap(0x1000, 1p)\n    --\n    munmap(0x2000, 1p)\n" in text
     data = json.loads((path / "finding.json").read_text())
     assert [each["full"] for each in data["reduced"]] == [False, True]
+
+
+def test_one_program_that_is_left_is_in_c_too(tmp_path: Path) -> None:
+    """It says of a kernel without the fault that all is as the model says. What takes two programs is not in C."""
+    (seen,) = Watched(only(2)).run(4, WARN)
+    left = (Munmap(ENVIRONMENT.geometry.window, PAGE),)
+    trace, *troubles = predict(Model(ENVIRONMENT, NEW), left)
+    assert not any(troubles)
+    reduced = replace(seen, reduction=Reduction((Ran(left),), "to 1 program"), predicted=trace)
+    path, _ = reduced.write(tmp_path)
+    assert "\nin C     repro.c, kselftest.c\n" in (path / "report.md").read_text()
+    assert "munmap(" in (path / "kselftest.c").read_text()
+    text = (path / "repro.c").read_text()
+    assert text.startswith("/*\n * WARNING in move_vma\n")
+    if compiler := which("cc"):
+        command = [compiler, "-Wall", "-Wextra", "-Werror", path / "repro.c", "-o", tmp_path / "a"]
+        subprocess.run(command, check=True)
+        done = subprocess.run([tmp_path / "a"], capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (0, "agrees: 1 calls\n")
+    two = replace(reduced, reduction=Reduction((Ran(left), Ran(left)), "to 2 programs"))
+    assert (two.left, two.reproducers()) == (None, {})
 
 
 def test_without_symbols_it_says_why(tmp_path: Path) -> None:
