@@ -104,7 +104,7 @@ class Measurement:
                 self._memory.append(_memory("VmRSS"))
         else:
             self._calls += len(prepared.program)
-            if self._sequences % self._stride == 0:
+            if self._bare and self._sequences % self._stride == 0:
                 self._keep(prepared)
             if now - self._begun >= self._every * len(self._memory):
                 self._memory.append(_memory("VmRSS"))
