@@ -214,15 +214,20 @@ def lock_later(aim: Aim) -> Steps:
 
 
 def lock_rest(aim: Aim) -> Steps:
-    """A part of what is mapped is locked, then all of it, or none: what was cut merges again."""
+    """A part of what is mapped is locked, then all of it, mostly in the same way, or none: what was cut merges."""
+    onfault = aim.chance(0.3)
     for _ in range(aim.pick((1, 1, 2))):
         addr, length = _part(aim) if aim.chance(0.7) else _range(aim)
-        onfault = aim.chance(0.3)
         yield Mlock2(addr, length, MLOCK_ONFAULT) if onfault else Mlock(addr, length)
-    if aim.chance(0.3):
+    if aim.chance(0.4):
         # What merges has a neighbour that does not.
-        yield Mprotect(addr + length + aim.below(3) * PAGE, PAGE, aim.prot())
-    yield Mlockall(aim.pick(_MCL)) if aim.chance(0.7) else Munlockall()
+        yield Mprotect(addr + length + (1 + aim.below(2)) * PAGE, PAGE, aim.prot())
+    alike = MCL_CURRENT | (MCL_ONFAULT if onfault else 0)
+    draw = aim.random()
+    if draw < 0.7:
+        yield Mlockall(alike if draw < 0.45 else aim.pick(_MCL))
+    else:
+        yield Munlockall()
     if aim.chance(0.3):
         yield lock_all(aim)
 
@@ -380,8 +385,12 @@ def _range(aim: Aim) -> tuple[int, int]:
 
 
 def _part(aim: Aim) -> tuple[int, int]:
-    """The pages of a VMA up to one of them, or from one on."""
+    """The pages of a VMA up to one of them, or from one on; mostly of a VMA that has several."""
     vma = aim.vma()
+    for _ in range(3):
+        if vma and vma.end - vma.start > PAGE:
+            break
+        vma = aim.vma()
     if vma is None:
         return _range(aim)
     cut = aim.inside(vma)
