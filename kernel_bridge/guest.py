@@ -41,6 +41,7 @@ from kernel_bridge.remote import (
 )
 
 _CHUNK: Final = 1 << 20
+_PANIC: Final = "Kernel panic"
 #: How much of a console is kept (bytes).
 _CONSOLE: Final = 1 << 20
 #: What a dying kernel still has to say (seconds).
@@ -397,6 +398,14 @@ def _initramfs(modules: Sequence[bytes]) -> Path:
         raise BridgeError(str(error)) from None
 
 
+def last_words(console: str) -> list[str]:
+    """Of what a kernel printed that did not boot, what says most: its panic and the line before that, or its last
+    line."""
+    lines = [line.strip() for line in console.splitlines() if line.strip()]
+    panics = [place for place, line in enumerate(lines) if _PANIC in line]
+    return lines[max(panics[-1] - 1, 0) : panics[-1] + 1] if panics else lines[-1:]
+
+
 def _run(
     command: Sequence[str], keeper: ModuleType, channel: Channel, pass_fds: tuple[int, ...]
 ) -> Running:
@@ -532,8 +541,9 @@ class Guest(Remote):
             except MachineLost as error:
                 running = self._state.running
                 self._bury(_LAST_WORDS)
-                last = running.console.tail().strip().splitlines()[-1:] if running else []
-                problem = f"{error}{': ' if last else ''}{''.join(last)}"
+                problem = ": ".join(
+                    [str(error), *(last_words(running.console.tail()) if running else ())]
+                )
         raise BridgeError(f"the guest does not boot ({problem})")
 
     def _boot(self) -> None:

@@ -39,9 +39,11 @@ class Uml:
     suite: str
 
 
+#: Those that cannot run by seccomp, before 6.16, keep the registers of a process in too small a place for AMX
+#: (arch/x86/um/os-Linux/registers.c: put_fp_registers()): there they do not boot.
 KNOWN_UML: Final = (
-    Uml("uml-6.1", "User-Mode-Linux of Debian 12", "6.1um", "bookworm"),
-    Uml("uml-6.12", "User-Mode-Linux of Debian 13", "6.12um", "trixie"),
+    Uml("uml-6.1", "User-Mode-Linux of Debian 12; not on processors with AMX", "6.1um", "bookworm"),
+    Uml("uml-6.12", "User-Mode-Linux of Debian 13; not on processors with AMX", "6.12um", "trixie"),
     Uml("uml-7.2", "User-Mode-Linux of Debian's next", "7.2um", "sid"),
 )
 NAMES: Final = tuple(each.name for each in (*KNOWN, *KNOWN_UML))

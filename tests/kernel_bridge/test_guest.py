@@ -12,7 +12,7 @@ import pytest
 
 from kernel_bridge import BridgeError
 from kernel_bridge.build import AGENT, build
-from kernel_bridge.guest import Console, Guest, Running, Stream
+from kernel_bridge.guest import Console, Guest, Running, Stream, last_words
 from tests.kernel_bridge.test_remote import CHANNEL
 
 PANIC = "Kernel panic - not syncing: VFS: Unable to mount root fs"
@@ -65,10 +65,11 @@ def guest(boots: str) -> Iterator[Bare]:
 
 
 def test_a_guest_that_dies_on_every_boot_is_one_clear_error() -> None:
-    shell = Shell([f"echo 'Linux version 7.3.4'; echo '{PANIC}'"])
+    shell = Shell([f"echo 'VFS: Cannot open root device'; echo '{PANIC}'; echo Rebooting"])
     with pytest.raises(BridgeError) as caught:
         Guest(shell, boot_seconds=10)
-    assert str(caught.value) == f"the guest does not boot (its channel is closed: {PANIC})"
+    why = f"its channel is closed: VFS: Cannot open root device: {PANIC}"
+    assert str(caught.value) == f"the guest does not boot ({why})"
     assert len(shell.started) == 3
     assert all(running.process.returncode is not None for running in shell.started)
 
@@ -120,3 +121,16 @@ def test_a_console_gives_what_was_written_until_now() -> None:
     console.join(5)
     assert console.take() == b""
     assert console.tail().endswith("299\n")
+
+
+@pytest.mark.parametrize(
+    ("console", "told"),
+    [
+        ("", []),
+        ("one\n\ntwo\n\n", ["two"]),
+        (f"why\n{PANIC}\nCall Trace:\n f+0x1\n", ["why", PANIC]),
+        (f"{PANIC}\n", [PANIC]),
+    ],
+)  # fmt: skip
+def test_what_a_kernel_says_that_does_not_boot(console: str, told: list[str]) -> None:
+    assert last_words(console) == told
