@@ -84,7 +84,7 @@ _MOVE: Final = MREMAP_MAYMOVE | MREMAP_FIXED
 #: Calls of a program of unsaid length: 8 on average, 1 to 20.
 _LENGTHS: Final = (1, 2, 3, 4, 4, 5, 5, 6, 6, 6, 7, 7, 7, 8, 8, 8, 9, 9, 10, 10, 11, 12, 14, 17, 20)
 #: How many allocations a call may have.
-_ALLOCATIONS: Final = (3, 6, 6, 12, 12, 24)
+_ALLOCATIONS: Final = (1, 2, 3, 6, 6, 12, 12, 24)
 _RARE_KINDS: Final = (
     (MAP_DROPPABLE | MAP_ANONYMOUS, -1),
     (MAP_DROPPABLE | MAP_ANONYMOUS, -1),
