@@ -63,7 +63,10 @@ asm(".text\n"
     "	movl $15, %eax\n" /* rt_sigreturn */
     "	syscall\n");
 
-/* A page that a touch cannot reach makes touch_raw() return; any other signal is the end. */
+/*
+ * A page that a touch cannot reach makes touch_raw() return; any other signal is the end. One in here is blocked, and so
+ * the end at once: frames of it would go down the stack and over what is below.
+ */
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
 	struct sigcontext *regs = &((struct ucontext *)context)->uc_mcontext;
@@ -98,7 +101,7 @@ void catch_signals(void)
 		u64 flags;
 		void (*restorer)(void);
 		u64 mask;
-	} action = { on_signal, SA_SIGINFO | SA_NODEFER | SA_RESTORER, signal_return, 0 };
+	} action = { on_signal, SA_SIGINFO | SA_RESTORER, signal_return, 0 };
 	u64 mask = ALL_SIGNALS & ~TRAPS & ~(1ULL << (SIGPROF - 1));
 
 	sys(rt_sigprocmask, SIG_SETMASK, &mask, 0, sizeof(mask));
