@@ -240,7 +240,7 @@ def test_an_executor_that_cannot_be_ended_is_a_lost_machine(
     ) as executor:
         (want,) = executor.run([first])
         monkeypatch.setattr(machine, "tell", ignore)
-        machine.patience = 2.0
+        machine.patience = 10.0
         executor.submit([first, *[slow] * 300])
         time.sleep(0.3)
         os.kill(executor.pid, signal.SIGSTOP)
