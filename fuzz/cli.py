@@ -213,7 +213,7 @@ def _add_enumerate(commands: Commands) -> None:
         "mremap with every source range, every target, every set of flags, or another call over every range. What is\n"
         "like another program is left out (fuzz/moves.py says why). Programs have numbers; how far it came is in\n"
         "STATE/enumerate.json, and --resume goes on there. Divergences are written down as those of `vmadiff fuzz`.\n"
-        "The default bound takes about ten minutes on two processors.",
+        "The default bound takes about five minutes on two processors.",
     )
     parser.set_defaults(command="enumerate_bound")
     parser.add_argument(

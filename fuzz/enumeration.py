@@ -17,7 +17,7 @@ from fuzz.statistics import Statistics
 from fuzz.status import UnusableError, UsageError
 from model.run import Model
 
-#: What is enumerated if nothing else is said: about ten minutes on two processors.
+#: What is enumerated if nothing else is said: about five minutes on two processors.
 DEFAULT: Final = Bound(
     call=MREMAP,
     vmas=3,
