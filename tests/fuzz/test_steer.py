@@ -95,7 +95,8 @@ def _made(
     steering: Steering | None, new_run: NewRun, geometry: Geometry, objects: Objects
 ) -> list[Program]:
     rng, programs = Random(1), []
-    for _ in range(1500):
+    # Unsteered, one in 350 locks everything: enough of them for a ratio.
+    for _ in range(12_000):
         with suppress(Unmodelled):
             programs.append(generate(rng, new_run(), geometry, objects, steering=steering))
     return programs
@@ -111,7 +112,7 @@ def test_what_leads_there_is_made_more_often(
     plain = _calls(_made(None, new_run, geometry, objects))
     steered = _calls(_made(learnt(confine.lock_all), new_run, geometry, objects))
     locks = [sum(isinstance(c, Mlockall) for c in calls) for calls in (plain, steered)]
-    assert locks[1] > 5 * max(locks[0], 1)
+    assert locks[1] > 10 * max(locks[0], 1)
     assert {type(call) for call in steered} >= set(CALLS) - {Fail}, "and all else still is"
 
 
