@@ -39,8 +39,8 @@ class Uml:
     suite: str
 
 
-#: Those that cannot run by seccomp, before 6.16, keep the registers of a process in too small a place for AMX
-#: (arch/x86/um/os-Linux/registers.c: put_fp_registers()): there they do not boot.
+#: Those before 6.16 cannot run by seccomp, and where the processor has AMX the host refuses the registers that they set
+#: by ptrace (arch/x86/um/os-Linux/registers.c: put_fp_registers(), EFAULT): there they do not boot.
 KNOWN_UML: Final = (
     Uml("uml-6.1", "User-Mode-Linux of Debian 12; not on processors with AMX", "6.1um", "bookworm"),
     Uml("uml-6.12", "User-Mode-Linux of Debian 13; not on processors with AMX", "6.12um", "trixie"),
