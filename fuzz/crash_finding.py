@@ -10,7 +10,7 @@ findings/<title>/report.md, report.html   for people: what ran, how it came agai
 """
 
 import json
-from contextlib import suppress
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,11 +18,10 @@ from typing import Any, Final
 from abi.calls import Program
 from abi.environment import Environment
 from abi.program import format_all, format_program
-from fuzz.findings import name_of
+from fuzz.findings import name_of, reproducers
 from fuzz.headlines import Crash
 from fuzz.pages.text import page
 from fuzz.replay import Replay
-from fuzz.repro import Case, ReproError, c, kselftest
 from fuzz.storage import write_atomically, write_directory
 from fuzz.symbols import locate
 from fuzz.trials import Ran
@@ -98,21 +97,20 @@ class CrashFinding:
         text, lacking = locate(self.crash.text, vmlinux)
         return replace(self, crash=replace(self.crash, text=text), places=lacking)
 
-    def reproducers(self) -> dict[str, str]:
+    def reproducers(self) -> dict[str, bytes]:
         """C files by name, as far as what is left can be said in C: on a kernel without the fault, all is as the model
         says."""
-        files: dict[str, str] = {}
-        if self.left is not None and self.predicted:
-            traces = self.predicted, self.predicted
-            with suppress(ReproError):
-                replay = Replay.of(self.left, self.environment, traces, full=True)
-                case = Case.of(replay, self.crash.title, self.profile)
-                files["repro.c"] = c.text(case)
-                files["kselftest.c"] = kselftest.text(case)
-        return files
+        if self.left is None or not self.predicted:
+            return {}
+        traces = self.predicted, self.predicted
+        replay = Replay.of(self.left, self.environment, traces, full=True)
+        return reproducers(replay, self.crash.title, self.profile)
 
     def text(self) -> str:
         """The report for people."""
+        return self._text(self.reproducers())
+
+    def _text(self, in_c: Collection[str]) -> str:
         rows = [
             ("kernel", f"{self.environment.release} {self.environment.machine}"),
             ("profile", self.profile),
@@ -121,8 +119,8 @@ class CrashFinding:
         ]
         if self.reduction:
             rows.append(("reduced", self.reduction.how))
-        if names := list(self.reproducers()):
-            rows.append(("in C", ", ".join(names)))
+        if in_c:
+            rows.append(("in C", ", ".join(in_c)))
         if self.places:
             rows.append(("source", f"no file and line: {self.places}"))
         lines = [self.crash.title, "", *(f"{name:<8} {value}" for name, value in rows)]
@@ -159,6 +157,8 @@ class CrashFinding:
         geometry = self.environment.geometry
         head = f"# {self.crash.title}\n# {self.environment.release}, profile {self.profile}\n"
         before = format_all([each.program for each in self.before], geometry)
+        in_c = self.reproducers()
+        text = self._text(in_c)
         data: dict[str, Any] = {
             "signature": self.signature,
             "title": self.crash.title,
@@ -174,7 +174,7 @@ class CrashFinding:
             "seconds": self.seconds,
         }
         files = {
-            "report.md": self.text().encode(),
+            "report.md": text.encode(),
             "program": f"{head}{format_program(self.program, geometry)}".encode(),
             "before": f"{head}# what ran before\n{before}".encode(),
             "console.log": self.console.encode(),
@@ -186,7 +186,7 @@ class CrashFinding:
             ]
             series = format_all([each.program for each in self.reduction.series], geometry)
             files["reduced"] = f"{head}# {self.reduction.how}\n{series}".encode()
-        files |= {name: text.encode() for name, text in self.reproducers().items()}
+        files |= in_c
         files["finding.json"] = json.dumps(data, indent=1).encode() + b"\n"
-        files["report.html"] = page(self.crash.title, self.text(), sorted(files)).encode()
+        files["report.html"] = page(self.crash.title, text, sorted(files)).encode()
         return files

@@ -94,7 +94,9 @@ class CrashWatch:
         found = []
         for crash, suspects in new:
             if self._trials.boots or crash.kind not in FATAL:
-                found.append(self._blame(crash, suspects, self._earlier))
+                # Of a report that began before this look, what ran then is among the suspects.
+                earlier = self._earlier if suspects is ran else range(0)
+                found.append(self._blame(crash, suspects, earlier))
             else:
                 one = ran if lost is None else ran[lost : lost + 1]
                 found.append(self._blame(crash, one, untried=_SPARED))
@@ -149,14 +151,14 @@ class CrashWatch:
         end = suspects.stop - first
         at, again = end - 1, untried or _NO_PROGRAM
         shown: tuple[Ran, ...] = ()
-        tried = False
+        until = self._until()
         for each in () if untried else (suspects, earlier):
             begin, stop = max(each.start, first) - first, each.stop - first
             if begin >= stop:
                 continue
-            count, alone, how = self._again(crash, ran[begin:stop])
-            if not tried or count:
-                tried, again = True, how
+            count, alone, how = self._again(crash, ran[begin:stop], until)
+            if count or again == _NO_PROGRAM:
+                again = how
             if count:
                 at = begin + count - 1
                 shown = tuple(ran[at if alone else begin : at + 1])
@@ -173,22 +175,18 @@ class CrashWatch:
             self._worker,
         )
 
-    def _again(self, crash: Crash, suspects: Sequence[Ran]) -> tuple[int, bool, str]:
+    def _again(self, crash: Crash, suspects: Sequence[Ran], until: float) -> tuple[int, bool, str]:
         """How many of the suspects it takes until the report comes again, 0 if it does not; whether the last of them
         does it alone; and how that went, in a line."""
         where = "on a freshly booted kernel" if self._trials.boots else "on a fresh executor"
-        until = self._until()
         try:
             count = shows(self._trials, crash, suspects, until)
             alone = count == 1
             # What the kernel prints may come when the next program runs.
-            for one in (count, count - 1):
-                if (
-                    one > 0
-                    and not alone
-                    and shows(self._trials, crash, suspects[one - 1 : one], until)
-                ):
-                    count, alone = one, True
+            for place in (count, count - 1) if count > 1 else ():
+                if shows(self._trials, crash, suspects[place - 1 : place], until):
+                    count, alone = place, True
+                    break
         except BridgeError as error:
             return 0, False, f"it could not be tried again: {error}"
         if not count:

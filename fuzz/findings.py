@@ -144,10 +144,7 @@ class Finding:
         }
         if self.original and self.original != self.program:
             files["original"] = self.program_text(self.original).encode()
-        with suppress(ReproError):
-            case = Case.of(self.replay, self.signature, self.profile)
-            files["repro.c"] = c.text(case).encode()
-            files["kselftest.c"] = kselftest.text(case).encode()
+        files |= reproducers(self.replay, self.signature, self.profile)
         notes = (f"minimized: {self.minimized}",) * bool(self.minimized)
         names = sorted([*files, "report.md"])
         told = (self.replay, self.profile, self.blame, notes, names)
@@ -187,6 +184,16 @@ def load(path: Path) -> Finding:
         )
     except (ValueError, KeyError, TypeError, error) as problem:
         raise ValueError(f"{path}: not a finding of this version: {problem!r}") from None
+
+
+def reproducers(replay: Replay, title: str, profile: str) -> dict[str, bytes]:
+    """The C files of a program, by name, as far as they can be had."""
+    files: dict[str, bytes] = {}
+    with suppress(ReproError):
+        case = Case.of(replay, title, profile)
+        files["repro.c"] = c.text(case).encode()
+        files["kselftest.c"] = kselftest.text(case).encode()
+    return files
 
 
 def _json(data: dict[str, Any]) -> bytes:
