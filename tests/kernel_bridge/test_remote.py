@@ -13,16 +13,18 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
+from abi import wire
 from abi.calls import Munmap
 from abi.program import parse
 from kernel_bridge import BridgeError, ExecutorConfig, KernelExecutor
 from kernel_bridge.build import AGENT, build
 from kernel_bridge.guest import Line, Stream
 from kernel_bridge.machine import Machine, MachineLost
-from kernel_bridge.remote import END, HELLO, WINDOW, Remote
+from kernel_bridge.remote import END, HELLO, WINDOW, Mirror, Remote
 from tests.kernel_bridge.programs import program
 
 #: Where the agent looks for its channel (native/agent.c).
@@ -242,8 +244,7 @@ def test_an_executor_that_cannot_be_ended_is_a_lost_machine(
         monkeypatch.setattr(machine, "tell", ignore)
         machine.patience = 10.0
         executor.submit([first, *[slow] * 300])
-        time.sleep(0.3)
-        os.kill(executor.pid, signal.SIGSTOP)
+        stop_in_a_call(machine, executor)
         got = executor.collect(until_lost=True)
         assert (ends, machine.kills) == ([END], 1)
         assert 1 < len(got) < 301
@@ -252,6 +253,21 @@ def test_an_executor_that_cannot_be_ended_is_a_lost_machine(
         assert got[-1].loss is not None
         assert got[-1].loss.kind == "crash"
         assert executor.run([first]) == [want]
+
+
+def stop_in_a_call(machine: Here, executor: KernelExecutor) -> None:
+    """Stop the executor in a call of a program after the first: between programs it would not say which to blame."""
+    memory = executor._memory
+    assert isinstance(memory, Mirror)
+    while True:
+        os.kill(executor.pid, signal.SIGSTOP)
+        while Path(f"/proc/{executor.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+            time.sleep(0.001)
+        machine.look(memory)
+        if memory.get("finished") and memory.get("phase") == wire.PHASE_CALL:
+            return
+        os.kill(executor.pid, signal.SIGCONT)
+        time.sleep(0.01)
 
 
 @pytest.mark.slow
