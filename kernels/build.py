@@ -109,7 +109,7 @@ def build(
     place.mkdir(exist_ok=True)
     with cache.locked(place, lambda: say(f"another process builds {name}: waiting for it")):
         make = _Make(tree, place, arch, features, _COVERED if covered is None else covered)
-        dropped = _configure(make, [_fragment(part) for part in ("common", arch, *features)])
+        dropped = _configure(make, wanted(arch, features))
         if dropped:
             say(f"{base} does not have {', '.join(dropped)}")
         make.run(_IMAGE[arch], progress)
@@ -118,6 +118,11 @@ def build(
             shutil.copy(place / _IMAGE[arch], made / cache.IMAGE)
             shutil.copyfile(place / ".config", made / cache.CONFIG)
     return cache.find(name)
+
+
+def wanted(arch: str, features: Sequence[str]) -> str:
+    """The options that such kernels are built with, as .config has them."""
+    return "\n".join(_fragment(part) for part in ("common", arch, *features))
 
 
 class _Make:
@@ -178,9 +183,8 @@ class _Make:
             raise BuildFailed(self._name, plain or lines, log)
 
 
-def _configure(make: _Make, wanted: Sequence[str]) -> list[str]:
+def _configure(make: _Make, text: str) -> list[str]:
     """Write .config; the options that this tree does not have, or does not have so."""
-    text = "\n".join(wanted)
     path = make.out / _CONFIG
     path.write_text(text)
     make.run("allnoconfig", lambda *_: None, f"KCONFIG_ALLCONFIG={path}")

@@ -31,20 +31,29 @@ KNOWN: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Uml:
-    """A User-Mode-Linux of Debian's: its name, what it stands for, how its version begins, and the suite it is in."""
+    """A User-Mode-Linux: its name, whose it is, how its version begins, the suite it is in, and whether it boots where
+    the processor has AMX."""
 
     name: str
-    stands_for: str
+    owner: str
     version: str
     suite: str
+    amx: bool = True
+
+    @property
+    def stands_for(self) -> str:
+        """What it is there for, and where it is not."""
+        return (
+            f"User-Mode-Linux of {self.owner}{'' if self.amx else '; not on processors with AMX'}"
+        )
 
 
 #: Those before 6.16 cannot run by seccomp, and where the processor has AMX the host refuses the registers that they set
-#: by ptrace (arch/x86/um/os-Linux/registers.c: put_fp_registers(), EFAULT): there they do not boot.
+#: by ptrace (arch/x86/um/os-Linux/registers.c: put_fp_registers(), EFAULT).
 KNOWN_UML: Final = (
-    Uml("uml-6.1", "User-Mode-Linux of Debian 12; not on processors with AMX", "6.1um", "bookworm"),
-    Uml("uml-6.12", "User-Mode-Linux of Debian 13; not on processors with AMX", "6.12um", "trixie"),
-    Uml("uml-7.2", "User-Mode-Linux of Debian's next", "7.2um", "sid"),
+    Uml("uml-6.1", "Debian 12", "6.1um", "bookworm", amx=False),
+    Uml("uml-6.12", "Debian 13", "6.12um", "trixie", amx=False),
+    Uml("uml-7.2", "Debian's next", "7.2um", "sid"),
 )
 NAMES: Final = tuple(each.name for each in (*KNOWN, *KNOWN_UML))
 #: Packages with whole sources, for `vmadiff kernels build`.

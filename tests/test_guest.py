@@ -25,14 +25,14 @@ from fuzz.targets import Target
 from kernel_bridge import KernelExecutor
 from kernel_bridge.build import writable_directory
 from kernel_bridge.guest import Guest, Stream
+from kernels.registry import KNOWN_UML
 from model.run import Model
 
 pytestmark = pytest.mark.slow
 #: Says of a process that it is a guest of this test's, whatever became of its parents.
 MARK = "VMADIFF_TESTED_GUEST"
 KERNELS = ("7.3.4", "uml-6.12", "uml-7.2")
-#: See kernels/registry.py.
-NO_AMX = ("uml-6.12",)
+NO_AMX = [each.name for each in KNOWN_UML if not each.amx]
 
 
 @pytest.fixture(scope="module", params=KERNELS)

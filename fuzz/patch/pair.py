@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from fuzz.patch.changed import Changed, changed
 from kernels import KernelError
 from kernels.archive import Say
 from kernels.blocks import Block, blocks
-from kernels.build import Progress, build
+from kernels.build import Progress, build, wanted
 from kernels.cache import checksum, find, installed, remove
 from kernels.commits import Commit
 from kernels.workshop import Workshop
@@ -109,7 +110,10 @@ class Builder:
         w = self._workshop
         kind = "kasan" if "kasan" in features else self._arch
         name = f"patch-{w.key}-{kind}-{commit.id[:12]}"
-        facts = {"features": list(features), "covered": None if covered is None else list(covered)}
+        facts = {
+            "options": sha256(wanted(self._arch, features).encode()).hexdigest(),
+            "covered": None if covered is None else list(covered),
+        }
         if self._is_built(name, facts):
             self._say(f"{role}: {commit} is built")
             return name
