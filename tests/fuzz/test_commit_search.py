@@ -3,17 +3,21 @@ slow test builds and boots them."""
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
+from fuzz import commit_search
 from fuzz.commit_search import CommitSearch, Culprits, Question
 from fuzz.sighting import Sighting
 from fuzz.status import UnusableError, UsageError
+from fuzz.storage import write_atomically
 from kernels import KernelError
 from kernels.build import BuildFailed
 
@@ -173,6 +177,44 @@ def test_what_was_stopped_goes_on(lab: Callable[[str], Lab], stop_at: int) -> No
     again.restart()
     assert again.run().first == found.first
     assert len(made.built) > built
+
+
+@pytest.mark.parametrize(("moment", "after"), [("building", 3), ("written down", 1)])
+def test_what_was_killed_goes_on(
+    lab: Callable[[str], Lab], monkeypatch: pytest.MonkeyPatch, moment: str, after: int
+) -> None:
+    """In the middle of a build, or when git was not told yet what is known of a commit."""
+    made = lab("ggggngggbbbbbbbb")
+    before = made.tree.parent / "built"
+
+    def die() -> None:
+        before.write_text("\n".join(made.built))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def search() -> None:
+        def build_until(tree: Path, name: str) -> None:
+            if moment == "building" and len(made.built) == after:
+                die()
+            made.build(tree, name)
+
+        def write_until(path: Path, data: bytes, *, durable: bool) -> None:
+            write_atomically(path, data, durable=durable)
+            if moment == "written down" and len(made.built) == after:
+                die()
+
+        monkeypatch.setattr(commit_search, "write_atomically", write_until)
+        question = Question(made.tree, made.commits[0], made.commits[15], TEXT, "x86")
+        CommitSearch(question, build_until, made.look, made.said.append).run()
+
+    child = get_context("fork").Process(target=search)
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    assert made.built == []
+    assert made.numbers(made.search(0, 15).run()) == [8]
+    once = before.read_text().splitlines()
+    assert len(once) == after
+    assert not {*once} & {*made.built}
 
 
 def test_a_damaged_state_is_none(lab: Callable[[str], Lab], tmp_path: Path) -> None:
