@@ -100,11 +100,14 @@ class CrashFinding:
     def reproducers(self) -> dict[str, bytes]:
         """C files by name, as far as what is left can be said in C: on a kernel without the fault, all is as the model
         says."""
+        replay = self._replay(self.predicted)
+        return reproducers(replay, self.crash.title, self.profile) if replay else {}
+
+    def _replay(self, kernel: bytes) -> Replay | None:
+        """What is left as the model predicts it, if there is a prediction, beside a kernel's packed trace."""
         if self.left is None or not self.predicted:
-            return {}
-        traces = self.predicted, self.predicted
-        replay = Replay.of(self.left, self.environment, traces, full=True)
-        return reproducers(replay, self.crash.title, self.profile)
+            return None
+        return Replay.of(self.left, self.environment, (self.predicted, kernel), full=True)
 
     def text(self) -> str:
         """The report for people."""
@@ -188,5 +191,6 @@ class CrashFinding:
             files["reduced"] = f"{head}# {self.reduction.how}\n{series}".encode()
         files |= in_c
         files["finding.json"] = json.dumps(data, indent=1).encode() + b"\n"
-        files["report.html"] = page(self.crash.title, text, sorted(files)).encode()
+        predicted = self._replay(b"")
+        files["report.html"] = page(self.crash.title, text, sorted(files), predicted).encode()
         return files

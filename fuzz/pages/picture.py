@@ -66,10 +66,15 @@ class Row:
 
 
 class Picture:
-    """All that is drawn of a replay, on one scale and in one set of colours."""
+    """All that is drawn of a replay, on one scale and in one set of colours; of a side that made no step, nothing."""
 
     def __init__(self, replay: Replay) -> None:
         self._replay = replay
+        self._sides = [
+            (label, trace)
+            for label, trace in (("model", replay.ours), ("kernel", replay.theirs))
+            if trace
+        ]
         self._environment: Environment = replay.environment
         self._geometry = replay.environment.geometry
         self._objects = object_names(replay.environment)
@@ -122,11 +127,12 @@ class Picture:
 
     def _rows(self, index: int) -> list[Row]:
         """The rows of a lane: model and kernel, and of a fork whose child differs both children."""
-        ours, theirs = (_step(trace, index) for trace in (self._replay.ours, self._replay.theirs))
         divergence = self._replay.divergence
         if divergence is None or divergence.index != index:
             # What differs after the first difference follows from it.
-            return list(filter(None, [self._row("model", ours), self._row("kernel", theirs)]))
+            made = [self._row(label, _step(trace, index)) for label, trace in self._sides]
+            return [row for row in made if row is not None]
+        ours, theirs = (_step(trace, index) for trace in (self._replay.ours, self._replay.theirs))
         rows = [self._row("model", ours, theirs), self._row("kernel", theirs, ours)]
         if divergence.field == "child":
             mine, other = (_child(step) for step in (ours, theirs))
@@ -163,14 +169,11 @@ class Picture:
         divergence = replay.divergence
         diverges = divergence is not None and divergence.index == index
         results = []
-        sides = [
-            (label, _step(trace, index))
-            for label, trace in (("model", replay.ours), ("kernel", replay.theirs))
-        ]
+        sides = [(label, _step(trace, index)) for label, trace in self._sides]
         values = [None if step is None else step.value for _, step in sides]
         for label, step in sides:
             text = "not run" if step is None else result_text(call, step.value, self._geometry)
-            odd = diverges and values[0] != values[1]
+            odd = diverges and len(set(values)) > 1
             results += [
                 tag("dt", label),
                 tag("dd", tag("code", text), class_="odd" if odd else None),

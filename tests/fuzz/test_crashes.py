@@ -395,8 +395,14 @@ def test_one_program_that_is_left_is_in_c_too(tmp_path: Path) -> None:
         subprocess.run(command, check=True)
         done = subprocess.run([tmp_path / "a"], capture_output=True, text=True)
         assert (done.returncode, done.stdout) == (0, "agrees: 1 calls\n")
+    html = (path / "report.html").read_text()
+    assert html.count('class="lanes"') == 1
+    assert "<dt>model</dt>" in html
+    assert "<dt>kernel</dt>" not in html
     two = replace(reduced, reduction=Reduction((Ran(left), Ran(left)), "to 2 programs"))
     assert (two.left, two.reproducers()) == (None, {})
+    two.rewrite(path)
+    assert 'class="lanes"' not in (path / "report.html").read_text()
 
 
 def test_without_symbols_it_says_why(tmp_path: Path) -> None:
