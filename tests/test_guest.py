@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,7 +37,9 @@ NO_AMX = [each.name for each in KNOWN_UML if not each.amx]
 
 
 @pytest.fixture(scope="module", params=KERNELS)
-def guest(request: pytest.FixtureRequest) -> Iterator[KernelExecutor]:
+def guest(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[KernelExecutor]:
     try:
         kernel = kernels.find(request.param)
     except kernels.KernelError as error:
@@ -50,6 +53,8 @@ def guest(request: pytest.FixtureRequest) -> Iterator[KernelExecutor]:
         Target(request.param) as target,
     ):
         patch.setenv(MARK, f"{os.getpid()}-{request.param}")
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("tmp")))
+        patch.setattr(tempfile, "tempdir", None)
         with target.start(user=False) as executor:
             yield executor
 
@@ -175,7 +180,7 @@ def marked() -> set[int]:
 
 def leftovers() -> set[str]:
     """Files that guests and executors could leave behind."""
-    return {name for place in ("/tmp", "/dev/shm") for name in os.listdir(place)}
+    return {name for place in (tempfile.gettempdir(), "/dev/shm") for name in os.listdir(place)}
 
 
 def test_a_hundred_losses_cost_no_program_and_count_none_twice(guest: KernelExecutor) -> None:
