@@ -35,6 +35,7 @@
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #endif
+#define SECOND_US 1000000
 #define RESULTS ((u8 *)SHARED(RESULTS))
 /* What one mincore(2) can be asked about (bytes). */
 #define AT_ONCE ((u64)ABI_TEXT_SIZE * ABI_PAGE)
@@ -162,15 +163,16 @@ static int touch_write(u64 addr, const struct abi_record *r)
 	return touch_word(addr, 1, tag);
 }
 
-/* r: the layout before the call. */
 /* From now on, or no more, SIGPROF every so often (microseconds of processor time). */
 static void interrupt_every(s64 microseconds)
 {
-	struct __kernel_old_itimerval timer = { { 0, microseconds }, { 0, microseconds } };
+	struct __kernel_old_timeval often = { microseconds / SECOND_US, microseconds % SECOND_US };
+	struct __kernel_old_itimerval timer = { often, often };
 
 	sys(setitimer, ITIMER_PROF, &timer, 0);
 }
 
+/* r: the layout before the call. */
 static s64 touch(u64 addr, u64 pages, u64 access, const struct abi_record *r, u64 count)
 {
 	u64 outcome = 0, got;

@@ -1,5 +1,6 @@
 """Death of the executor: every program still has its observation, and the right program is blamed."""
 
+import errno
 import os
 import random
 import resource
@@ -38,6 +39,7 @@ from abi.consts import (
     SHM_REMAP,
 )
 from abi.environment import Geometry
+from abi.program import parse
 from abi.wire import AREAS, IMAGE_BASE, SHARED_BASE, SHARED_SIZE
 from kernel_bridge import ExecutorConfig, KernelExecutor, policy
 from tests.kernel_bridge.programs import program, values
@@ -46,6 +48,12 @@ W = Geometry().window
 RW = PROT_READ | PROT_WRITE
 ANON = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
 KILLS = 80
+ENDLESS = """\
+mmap(W+0, 4p, PROT_READ|PROT_WRITE, MAP_SHARED|MAP_ANONYMOUS|MAP_FIXED, -1, 0)
+uffd_register(uffd0, W+0, 4p, UFFDIO_REGISTER_MODE_WP)
+uffd_writeprotect(uffd0, W+2, 1p, UFFDIO_WRITEPROTECT_MODE_WP)
+madvise(W+0, 4p, MADV_GUARD_INSTALL)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +188,19 @@ def test_hung() -> None:
         for loss in losses:
             assert loss.kind == "hang"
             assert "call 0 (mmap) for more than 0.4 s" in loss.text
+
+
+@pytest.mark.parametrize("seconds", [0.02, 1.1])
+def test_a_call_that_never_ends_is_ended(seconds: float) -> None:
+    config = ExecutorConfig(endless_seconds=seconds, call_seconds=5.0)
+    with KernelExecutor(config) as kernel:
+        calls = parse(ENDLESS, kernel.environment.geometry)
+        (seen,) = kernel.run([calls])
+        assert seen.loss is None
+        *_, result = values(kernel.environment, seen)
+        if result != -errno.ETIME:
+            pytest.skip("MADV_GUARD_INSTALL over write-protected pages ends on this kernel")
+        assert kernel.run([calls]) == [seen]
 
 
 def test_interrupted_collect_leaves_a_working_executor(monkeypatch: pytest.MonkeyPatch) -> None:
