@@ -20,6 +20,7 @@ def test_each_says_what_it_is(path: Path) -> None:
     assert mail["Subject"].startswith(("mm", "userfaultfd", "fs")), mail["Subject"]
     assert mail["Expected"] in CLASSES
     assert set((mail["Also"] or "crash").replace(" ", "").split(",")) <= CLASSES
+    assert 0 < float(mail["Kasan"] or 1) <= 1
     assert mail["Area"]
     if mail["Expected"] != "harmless":
         assert mail["Wrong"]

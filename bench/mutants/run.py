@@ -7,7 +7,7 @@
 A patch of patches/ is a mail whose headers say what is wrong with it (Wrong), how it would show itself (Shown-by), what
 is expected of it (Expected: behaviour, crash, inconsistency or harmless; Also: what else is right), and which bug that
 the kernel once had it puts back (Reintroduces). Each is built on top of the same base, and searched for from an empty
-corpus, by one worker, until the first difference.
+corpus, by one worker, until the first difference; what only KASAN sees (Kasan: its share of the time), to the end.
 """
 
 import argparse
@@ -44,13 +44,14 @@ COLUMNS = f"{'':<40} {'expected':<10} {'found':<18} {'class':<6} {'after':>7} {'
 
 @dataclass(frozen=True)
 class Mutant:
-    """A patch, and what its headers say."""
+    """A patch, and what its headers say. kasan: the share of the time on the kernel built with KASAN."""
 
     path: Path
     expected: tuple[str, ...]
     area: str
     wrong: str
     reintroduces: str
+    kasan: str
 
     @property
     def name(self) -> str:
@@ -110,9 +111,8 @@ def mutants(names: list[str]) -> list[Mutant]:
         head = message_from_string(path.read_text())
         also = (head["Also"] or "").replace(" ", "").split(",")
         expected = tuple(filter(None, [head["Expected"], *also]))
-        found.append(
-            Mutant(path, expected, head["Area"], head["Wrong"] or "", head["Reintroduces"] or "")
-        )
+        old, kasan = head["Reintroduces"] or "", head["Kasan"] or ""
+        found.append(Mutant(path, expected, head["Area"], head["Wrong"] or "", old, kasan))
     unknown = set(names) - {each.name for each in found}
     if unknown:
         sys.exit(f"no such patch: {', '.join(sorted(unknown))}")
@@ -127,7 +127,8 @@ def attempt(mutant: Mutant, seconds: float, seed: int, state: Path) -> Row:
         [
             *(sys.executable, "-m", "fuzz.cli", "patch", "--tree", TREE),
             *("--series", str(mutant.path), "--time", str(seconds), "--seed", str(seed)),
-            *("--first", "--unseeded", "--kasan", "0", "--restart"),
+            *(("--kasan", mutant.kasan) if mutant.kasan else ("--first", "--kasan", "0")),
+            *("--unseeded", "--restart"),
             *("--state", str(state), "--json", str(result)),
         ],
         stdout=subprocess.DEVNULL,
