@@ -58,7 +58,7 @@ EFFECTS: Final = {
     "anonymous_thp_area": ("T-513 .", "T-1023 ."),
     "thp_area_topdown": ("T-1535 .", "T-1023 ."),
     "mseal": ("ENOSYS ww", "0 ww"),
-    "unmergeable_drops_flags": ("EPERM w", "0 ."),
+    "unmergeable_drops_flags": ("EPERM w...??", "0 ....??"),
     "process_madvise_own": ("EPERM .", "0 ."),
     "lookup_before_shrink": ("EINVAL .", "EFAULT ."),
     "map_above4g_known": ("ENOTSUP .", "W+0 i"),
