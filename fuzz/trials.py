@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 from abi.calls import Program
@@ -61,9 +61,9 @@ class Trials:
         return self._site.slow()
 
     def divergence(self, ran: Ran) -> Replay | None:
-        """The replay whose divergence shows itself in each of three executors that have run nothing else; None if it is
-        not the same in all of them, or one of them leaves the domain of the model, or is not in the environment that
-        the prediction is for."""
+        """The replay whose divergence shows itself in each of three executors that have run nothing else, at its last
+        call: what comes behind it is cut off. None if it is not the same in all of them, or one of them leaves the
+        domain of the model, or is not in the environment that the prediction is for."""
         found: Replay | None = None
         for _ in range(CONFIRMATIONS):
             executor = self._site.start()
@@ -82,6 +82,12 @@ class Trials:
             ):
                 return None
             found = again
+        assert found is not None
+        assert found.divergence is not None, "it has a signature"
+        end = found.divergence.index + 1
+        if end < len(ran.program):
+            # Observed in full it shows at an earlier call.
+            return self.divergence(replace(ran, program=ran.program[:end]))
         return found
 
     def elsewhere(self, text: str, ran: Ran) -> bool:
