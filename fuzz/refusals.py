@@ -34,8 +34,7 @@ def errnos(call: type[Call]) -> tuple[str, ...]:
 def limits(call: type[Call]) -> tuple[str, ...]:
     """Where the model ends for a call: the reasons of every `Unmodelled` that it may raise, `...` for what varies."""
     function = SEMANTICS[call]
-    module = function.__module__.removeprefix("model.")
-    return tuple(sorted({r for node in _reached(module, function.__name__) for r in _ends(node)}))
+    return _limits(function.__module__.removeprefix("model."), function.__name__)
 
 
 def all_limits() -> tuple[str, ...]:
@@ -46,6 +45,11 @@ def all_limits() -> tuple[str, ...]:
 @cache
 def _errnos(module: str, name: str) -> tuple[str, ...]:
     return tuple(sorted({name for node in _reached(module, name) for name in _raised(node)}))
+
+
+@cache
+def _limits(module: str, name: str) -> tuple[str, ...]:
+    return tuple(sorted({reason for node in _reached(module, name) for reason in _ends(node)}))
 
 
 @cache

@@ -65,6 +65,8 @@ def test_the_executor_dies_with_python(ending: int) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        # What the shell starts in the background ignores it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as python:
         assert python.stdout is not None
         pid = int(python.stdout.readline())
