@@ -7,7 +7,7 @@
 A patch of patches/ is a mail whose headers say what is wrong with it (Wrong), how it would show itself (Shown-by), what
 is expected of it (Expected: behaviour, crash, inconsistency or harmless; Also: what else is right), and which bug that
 the kernel once had it puts back (Reintroduces). Each is built on top of the same base, and searched for from an empty
-corpus, by one worker, until the first difference; what only KASAN sees (Kasan: its share of the time), to the end.
+corpus, by one worker, until the first difference; what KASAN is to see (Kasan: its share of the time), to the end.
 """
 
 import argparse
