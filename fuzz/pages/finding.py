@@ -3,20 +3,12 @@
 from collections.abc import Sequence
 from itertools import groupby
 from textwrap import dedent
-from typing import Final
 from xml.etree.ElementTree import Element
 
 from fuzz.mail import Judgement, Section, sections, subject, summary
 from fuzz.pages.markup import Content, document, links, tag
 from fuzz.pages.picture import Picture
 from fuzz.replay import Replay
-
-_HOW_TO_READ: Final = (
-    "Each row is the address space after one call, from low addresses at the left to high ones at the right. A bar is"
-    " one mapping (VMA): above what the model of the kernel's rules expects, below what the kernel has. A strip at a"
-    " bar's foot marks pages that are in memory. Point at a bar, or move to it with the Tab key, for its addresses,"
-    " permissions and flags. What was mapped before the first call, and stays, is left out."
-)
 
 
 def page(
@@ -30,15 +22,11 @@ def page(
     divergence = replay.divergence
     assert divergence is not None, "there is nothing to tell"
     name = subject(replay)
-    picture = Picture(replay)
     body: list[Content] = [
         tag("h1", name),
         tag("p", summary(replay, divergence), class_="lead"),
         tag("p", tag("strong", "Likely wrong: "), f"{judgement.suspect}; {judgement.because}."),
-        tag("h2", "The address space over time"),
-        tag("p", _HOW_TO_READ, class_="hint"),
-        picture.legend(),
-        picture.table(),
+        *Picture(replay).section(),
     ]
     first, *rest = sections(replay, profile, judgement, notes, files)
     facts = Section("Where", first.paragraphs[1:])

@@ -51,6 +51,9 @@ _ENTRIES: Final = (
     (PAGE_PRESENT, "present", "present page (faulted in)"),
 )
 
+_BOTH: Final = ": above what the model of the kernel's rules expects, below what the kernel has"
+_MODEL: Final = ", as the model of the kernel's rules expects it"
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -87,6 +90,21 @@ class Picture:
         self._margin = max((len(end) * _LETTER + 10 for end in ends), default=10.0)
         self._colours = self._coloured(rows)
         self._entries = {_kind(entry)[0] for row in rows for _, entry in row.pages}
+
+    def section(self) -> list[Content]:
+        """All of it, with a heading and how to read it."""
+        hint = (
+            "Each row is the address space after one call, from low addresses at the left to high ones at the right. A"
+            f" bar is one mapping (VMA){_BOTH if len(self._sides) > 1 else _MODEL}. A strip at a bar's foot marks pages"
+            " that are in memory. Point at a bar, or move to it with the Tab key, for its addresses, permissions and"
+            " flags. What was mapped before the first call, and stays, is left out."
+        )
+        return [
+            tag("h2", "The address space over time"),
+            tag("p", hint, class_="hint"),
+            self.legend(),
+            self.table(),
+        ]
 
     def table(self) -> Element:
         """The lanes, below and above an axis of addresses."""
