@@ -82,12 +82,11 @@ class Trials:
             ):
                 return None
             found = again
-        assert found is not None
-        assert found.divergence is not None, "it has a signature"
-        end = found.divergence.index + 1
-        if end < len(ran.program):
-            # Observed in full it shows at an earlier call.
-            return self.divergence(replace(ran, program=ran.program[:end]))
+            assert found.divergence is not None, "it has a signature"
+            end = found.divergence.index + 1
+            if end < len(ran.program):
+                # Observed in full it shows at an earlier call.
+                return self.divergence(replace(ran, program=ran.program[:end]))
         return found
 
     def elsewhere(self, text: str, ran: Ran) -> bool:
