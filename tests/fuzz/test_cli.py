@@ -15,6 +15,7 @@ import pytest
 
 from abi.environment import Environment
 from fuzz.inflight import leftovers
+from tests.processes import state_of
 
 ROOT = Path(__file__).parent.parent.parent
 SEED = ROOT / "corpus" / "seeds" / "munmap-middle-splits.prog"
@@ -103,11 +104,7 @@ def wait_until(condition: Any, seconds: float = 90.0) -> Any:
 
 
 def is_gone(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return True
-    return state == "Z"
+    return state_of(pid) in ("", "Z")
 
 
 @pytest.fixture

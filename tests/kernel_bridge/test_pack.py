@@ -5,11 +5,11 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from kernel_bridge import pack
+from tests.processes import state_of
 
 #: Says its number and that of a process it started, then does nothing.
 FAMILY = "sleep 1000 & echo $$ $!; wait"
@@ -26,10 +26,7 @@ def family(process: subprocess.Popen[str]) -> list[int]:
 
 
 def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    return state_of(pid) not in ("", "Z")
 
 
 def assert_gone(pids: list[int]) -> None:

@@ -14,6 +14,7 @@ from abi.consts import FD_NAMES, FIRST_OBJECT_FD
 from abi.environment import Environment
 from kernel_bridge import BridgeError, ExecutorConfig, KernelExecutor, objects
 from kernel_bridge.process import Memory
+from tests.processes import state_of
 
 ROOT = Path(__file__).parents[2]
 STAY = """
@@ -29,11 +30,7 @@ def gone(pid: int) -> bool:
     """Whether a process ends within five seconds. A zombie has ended."""
     until = time.monotonic() + 5
     while time.monotonic() < until:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        if state in "ZX":
+        if state_of(pid) in ("", "Z", "X"):
             return True
         time.sleep(0.01)
     return False

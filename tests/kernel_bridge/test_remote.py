@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
@@ -26,6 +25,7 @@ from kernel_bridge.guest import Line, Stream
 from kernel_bridge.machine import Machine, MachineLost
 from kernel_bridge.remote import END, HELLO, WINDOW, Mirror, Remote
 from tests.kernel_bridge.programs import program
+from tests.processes import state_of
 
 #: Where the agent looks for its channel (native/agent.c).
 CHANNEL = 3
@@ -261,7 +261,7 @@ def stop_in_a_call(machine: Here, executor: KernelExecutor) -> None:
     assert isinstance(memory, Mirror)
     while True:
         os.kill(executor.pid, signal.SIGSTOP)
-        while Path(f"/proc/{executor.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        while state_of(executor.pid) != "T":
             time.sleep(0.001)
         machine.look(memory)
         if memory.get("finished") and memory.get("phase") == wire.PHASE_CALL:
