@@ -29,6 +29,7 @@ def page(result: Result) -> str:
         tag("h1", title),
         tag("p", f"{text[0].upper()}{text[1:]}.", class_="lead"),
         tag("pre", "\n".join(result.lines())),
+        _kernels(result),
     ]
     for kinds, head in _SECTIONS:
         rows = result.of(*kinds)
@@ -40,6 +41,12 @@ def page(result: Result) -> str:
     if result.changed is not None:
         body += [tag("h2", "Coverage of the patch"), *_coverage(result)]
     return document(title, tag("main", *body))
+
+
+def _kernels(result: Result) -> Element:
+    """How to run a program on one of them."""
+    base, patched = (tag("code", f"vmadiff run FILE --target {name}") for name in result.kernels)
+    return tag("p", "On the base: ", base, "; on the patched kernel: ", patched, class_="hint")
 
 
 def _finding(row: Judged, state: Path) -> Element:

@@ -267,6 +267,7 @@ def _conclude(
     changed_lines = set(pair.changed.lines) if pair.changed else set()
     return Result(
         pair.what,
+        (pair.base, pair.patched),
         profile.name,
         tuple(
             replace(row, lines=tuple(line for line in row.lines if line in changed_lines))

@@ -35,13 +35,15 @@ _WIDTH: Final = 118
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The end of a comparison. what: tree and series, in a line; profile: the base's model; rows: all that was found;
-    changed, covered: the changed lines, None and nothing where images were given; seconds: of fuzzing, in all; kasan:
-    those of them on a kernel with KASAN; sequences, calls: that both kernels ran; kasan_sequences: on that one;
-    problems: why not all could be done; state: the directory with all of it.
+    """The end of a comparison. what: tree and series, in a line; kernels: base and patched, by the names that targets
+    have; profile: the base's model; rows: all that was found; changed, covered: the changed lines, None and nothing
+    where images were given; seconds: of fuzzing, in all; kasan: those of them on a kernel with KASAN; sequences, calls:
+    that both kernels ran; kasan_sequences: on that one; problems: why not all could be done; state: the directory with
+    all of it.
     """
 
     what: str
+    kernels: tuple[str, str]
     profile: str
     rows: tuple[Judged, ...]
     changed: Changed | None
@@ -146,6 +148,8 @@ class Result:
         """Plain data."""
         return {
             "what": self.what,
+            "base_kernel": self.kernels[0],
+            "patched_kernel": self.kernels[1],
             "profile": self.profile,
             "verdict": self.verdict,
             "sentence": self.sentence(),

@@ -255,6 +255,7 @@ def result(*rows: Judged, series: Changed | None = None, **more: Any) -> Result:
     return Result(
         **{
             "what": "linux: 1234 and 5678",
+            "kernels": ("old", "new"),
             "profile": "7.3",
             "rows": rows,
             "changed": series,
@@ -320,6 +321,7 @@ def test_data_has_the_names_that_scripts_rely_on(series: Changed) -> None:
         assert {"class", "title", "program", "directory"} <= set(entry)
     assert (data["changed_lines_executed"], data["changed_lines_total"]) == (1, 3)
     assert (data["verdict"], data["seconds"]) == ("crashes", 60.0)
+    assert (data["base_kernel"], data["patched_kernel"]) == ("old", "new")
 
 
 def test_the_page_has_all_of_it(series: Changed) -> None:
@@ -328,6 +330,7 @@ def test_the_page_has_all_of_it(series: Changed) -> None:
     for words in (
         "Behaviour changes: 1",
         "Pre-existing: 1",
+        "vmadiff run FILE --target new",
         "Coverage of the patch",
         "len++;",
         "never executed",
