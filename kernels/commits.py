@@ -16,6 +16,8 @@ from typing import Final
 
 from kernels.cache import KernelError, UnknownKernelError
 
+#: Git packs what was added on processors that the build needs, long after it was called.
+_NO_UPKEEP: Final = ("-c", "gc.auto=0", "-c", "maintenance.auto=false")
 #: The words of `git bisect`: a search for what a fix ended has others, for "good" may not be the newer side.
 OLD: Final = "before"
 NEW: Final = "since"
@@ -181,7 +183,7 @@ def git(
     # What a surrounding git left must not take part.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     ran = subprocess.run(
-        ["git", "-C", str(tree), *words],
+        ["git", *_NO_UPKEEP, "-C", str(tree), *words],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
