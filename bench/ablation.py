@@ -1,10 +1,13 @@
 """What each kind of guidance brings: planted mistakes searched for with and without it, from an empty corpus.
 
     python bench/ablation.py [--target KERNEL] [--arms ARM ...] [--only MISTAKE ...] [--seeds 5] [--sequences 20000]
+    python bench/ablation.py --patches NAME ... [--arms ARM ...] [--seeds 5] [--time 120]
 
-Every arm searches for every mistake with every seed; of what is not found within `--sequences`, these count. The arms
-take turns, so that a busy machine is as busy for one as for the other. Prints a table and writes bench/ablation.json,
-where the results of other kernels and mistakes stay. What the arms are is in bench/README.md.
+The second searches for wrong patches of bench/mutants/ (no more than six: so many kernels are kept). Every arm searches
+for every mistake or patch with every seed; of what is not found within `--sequences` or `--time`, the sequences that
+were run count. The arms take turns, so that a busy machine is as busy for one as for the other. Prints a table and
+writes bench/ablation.json, where the results of other kernels and mistakes stay. What the arms are is in
+bench/README.md.
 """
 
 import argparse
@@ -22,6 +25,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from bench.mutants.run import TREE, Mutant, attempt, mutants
 from fuzz.display import Screen
 from fuzz.mistakes import MISTAKES, Mistake
 from fuzz.probe import examine
@@ -30,7 +34,7 @@ from fuzz.storage import write_atomically
 from fuzz.targets import LOCAL, Target
 
 RESULTS = HERE / "ablation.json"
-#: Guided by Atheris or not, and by blocks of the kernel or not.
+#: Guided by Atheris or not, and by blocks of the kernel or not: of a patch, by those that it changes.
 ARMS = {"none": (False, False), "model": (True, False), "blocks": (True, True)}
 #: The ten that took most sequences of 132 in one run of `vmadiff selftest`, without those that need huge pages.
 HARD = (
@@ -46,6 +50,8 @@ HARD = (
     "downward-merge-forgets-anon-vma",
 )
 FIRST_SEED = 11
+#: Seconds in which both kernels of a patch are built and named.
+NAMING = 1.0
 #: How often seeds are drawn anew to see what a ratio is worth.
 REDRAWN = 2000
 
@@ -86,6 +92,35 @@ def search(
             }
             for number, result in enumerate(found)
         ]
+
+
+def search_patches(
+    arm: str,
+    seed: int,
+    patches: Sequence[Mutant],
+    seconds: float,
+    kernels: dict[str, tuple[str, str]],
+) -> list[dict[str, Any]]:
+    """The same for patches, whose kernels have been built."""
+    guided, blocks = ARMS[arm]
+    rows = []
+    for patch in patches:
+        with tempfile.TemporaryDirectory(prefix="vmadiff-ablation-") as name:
+            images = None if blocks else kernels[patch.name]
+            row = attempt(patch, seconds, seed, Path(name), guided=guided, images=images)
+        rows.append(
+            {
+                "target": TREE,
+                "arm": arm,
+                "seed": seed,
+                "mistake": patch.name,
+                "found": row.is_found,
+                "sequences": row.sequences,
+                "seconds": row.seconds,
+                "problem": row.problem,
+            }
+        )
+    return rows
 
 
 def _seconds(directory: Path, otherwise: float) -> float:
@@ -161,8 +196,10 @@ def main() -> int:
     parser.add_argument("--target", default=LOCAL, metavar="KERNEL")
     parser.add_argument("--arms", nargs="+", choices=ARMS, metavar="ARM")
     parser.add_argument("--only", nargs="+", default=list(HARD), metavar="MISTAKE")
+    parser.add_argument("--patches", nargs="+", metavar="NAME")
     parser.add_argument("--seeds", type=int, default=5, metavar="N")
     parser.add_argument("--sequences", type=int, default=20_000, metavar="N")
+    parser.add_argument("--time", type=float, default=120.0, metavar="SECONDS")
     options = parser.parse_args()
     known = {mistake.name: mistake for mistake in MISTAKES}
     unknown = [name for name in options.only if name not in known]
@@ -170,20 +207,36 @@ def main() -> int:
         parser.error(f"no planted mistake is called {', '.join(unknown)}")
     mistakes = [known[name] for name in options.only]
     arms = options.arms or [
-        arm for arm, (_, blocks) in ARMS.items() if options.target != LOCAL or not blocks
+        arm
+        for arm, (_, blocks) in ARMS.items()
+        if options.patches or options.target != LOCAL or not blocks
     ]
+    patches = mutants(options.patches) if options.patches else []
+    kernels = {patch.name: _kernels(patch) for patch in patches}
     kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     rows: list[dict[str, Any]] = []
     for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
         for arm in arms:
             print(f"seed {seed}, {arm}", file=sys.stderr, flush=True)
-            rows += search(arm, seed, mistakes, options.target, options.sequences)
+            if patches:
+                rows += search_patches(arm, seed, patches, options.time, kernels)
+            else:
+                rows += search(arm, seed, mistakes, options.target, options.sequences)
             new = {(r["target"], r["arm"], r["seed"], r["mistake"]) for r in rows}
             kept = [r for r in kept if (r["target"], r["arm"], r["seed"], r["mistake"]) not in new]
             lines = ",\n".join(json.dumps(row) for row in [*kept, *rows])
             write_atomically(RESULTS, f"[\n{lines}\n]\n".encode())
     print(table(rows))
     return 0
+
+
+def _kernels(patch: Mutant) -> tuple[str, str]:
+    """Those without and with it, built if they are not there."""
+    with tempfile.TemporaryDirectory(prefix="vmadiff-ablation-") as name:
+        row = attempt(patch, NAMING, FIRST_SEED, Path(name))
+    if row.images is None:
+        sys.exit(f"{patch.name}: {row.problem}")
+    return row.images
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ class Row:
     """What became of one. found: the classes of what was found; right: `expected` is among them, or nothing was to be
     found and was not; seconds, sequences: of fuzzing, until it was found, or in all; calls: of the smallest program
     that shows it; executed, total: changed lines; whole: seconds from build to end; problem: why it could not be
-    tried.
+    tried; images: both kernels, by name.
     """
 
     name: str
@@ -84,6 +84,7 @@ class Row:
     whole: float
     title: str = ""
     problem: str = ""
+    images: tuple[str, str] | None = None
 
     @property
     def is_found(self) -> bool:
@@ -100,6 +101,7 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         data = asdict(self)
         data["class"] = "right" if self.right else "wrong"
+        del data["images"]
         data["found"] = ", ".join(self.found) or None
         return data
 
@@ -119,15 +121,30 @@ def mutants(names: list[str]) -> list[Mutant]:
     return [each for each in found if not names or each.name in names]
 
 
-def attempt(mutant: Mutant, seconds: float, seed: int, state: Path) -> Row:
-    """Build it and search for it."""
+def attempt(
+    mutant: Mutant,
+    seconds: float,
+    seed: int,
+    state: Path,
+    *,
+    guided: bool = True,
+    images: tuple[str, str] | None = None,
+) -> Row:
+    """Build it and search for it. guided: by Atheris; images: the kernels without and with it, which are built already:
+    nothing is aimed at then.
+    """
+    if images is None:
+        kernels = ["--tree", TREE, "--series", str(mutant.path)]
+    else:
+        kernels = ["--base-image", images[0], "--patched-image", images[1]]
     begun = time.monotonic()
     result = state / "result.json"
     ran = subprocess.run(
         [
-            *(sys.executable, "-m", "fuzz.cli", "patch", "--tree", TREE),
-            *("--series", str(mutant.path), "--time", str(seconds), "--seed", str(seed)),
+            *(sys.executable, "-m", "fuzz.cli", "patch", *kernels),
+            *("--time", str(seconds), "--seed", str(seed)),
             *(("--kasan", mutant.kasan) if mutant.kasan else ("--first", "--kasan", "0")),
+            *(() if guided else ("--unguided",)),
             *("--unseeded", "--restart"),
             *("--state", str(state), "--json", str(result)),
         ],
@@ -169,6 +186,7 @@ def attempt(mutant: Mutant, seconds: float, seed: int, state: Path) -> Row:
         whole,
         first["title"] if first else ", ".join(row["title"] for row in others),
         "; ".join(data["problems"]),
+        (data["base_kernel"], data["patched_kernel"]),
     )
 
 
