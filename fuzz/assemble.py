@@ -43,7 +43,8 @@ def assemble(
     )
     worker.listen()
     worker.followers += [
-        Follower(name, settings, worker.environment, tell) for name in settings.also
+        Follower(name, settings, worker.environment, tell, producer.steering)
+        for name in settings.also
     ]
     if target.unwatched:
         tell("note", text=target.unwatched)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 from abi.environment import Environment
 from fuzz import corpus
@@ -18,14 +18,12 @@ from fuzz.produce import Prepared, Producer
 from fuzz.profiles import profile_of
 from fuzz.settings import Settings
 from fuzz.statistics import Statistics
+from fuzz.steer import Steering
 from fuzz.targets import Target
 from fuzz.triage import load_known
 from fuzz.worker import Worker
 from kernel_bridge import BridgeError
 from model.run import Model
-
-#: Messages that are passed on as they are.
-_PASSED: Final = ("note",)
 
 
 def state_of(state: Path, name: str) -> Path:
@@ -40,8 +38,16 @@ class Follower:
         BridgeError: it does not start.
     """
 
-    def __init__(self, name: str, settings: Settings, environment: Environment, tell: Tell) -> None:
-        """environment: that of the worker, whose predictions serve if all is the same here."""
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        environment: Environment,
+        tell: Tell,
+        steering: Steering | None = None,
+    ) -> None:
+        """environment: that of the worker, whose predictions serve if all is the same here; steering: of what makes
+        its programs, which learns from the blocks that they reach here, too."""
         self.name = name
         self._tell_all = tell
         self.is_lost = False
@@ -57,12 +63,12 @@ class Follower:
             state.mkdir(parents=True, exist_ok=True)
             own = replace(
                 settings,
+                target=name,
                 state=str(state),
                 profile=profile.name,
                 changes=tuple(sorted(change.name for change in profile.changes)),
                 runs=None,
                 shared=False,
-                watched=(),
                 until_found=False,
                 batch=target.batch or settings.batch,
             )
@@ -71,6 +77,7 @@ class Follower:
             self._producer = Producer(
                 model, executor.environment, Random(settings.seed), Statistics(), set()
             )
+            self._producer.steering = steering
             known = [] if settings.unmask else load_known(corpus.DIVERGENCES)
             self._worker = Worker(
                 own,
@@ -134,5 +141,7 @@ class Follower:
                 calls=fields["calls"],
                 occurrences={f"{text} [{self.name}]": count for text, count in seen},
             )
-        elif kind in _PASSED:
+        elif kind == "note":
             self._tell_all(kind, text=f"{self.name}: {fields['text']}")
+        elif kind == "reached":
+            self._tell_all(kind, **fields)

@@ -22,7 +22,7 @@ from fuzz.mutate import crossover, mutate
 from fuzz.restraint import READ_FILL_SHARE, cheapen, restrain_program
 from fuzz.settle import may_fail, settle
 from fuzz.statistics import Statistics
-from fuzz.steer import Steering, Trait, earned, traits_of
+from fuzz.steer import Steering, Trait
 from model.errors import Unmodelled
 from model.run import Model
 
@@ -36,11 +36,6 @@ _RECENT: Final = 2048
 #: Programs that reached new blocks of the kernel: how many are kept, and the share of edits that begin with one.
 _KEPT: Final = 256
 KEPT: Final = 0.15
-#: Programs that reached blocks that are watched: how many are kept, and the share of edits that begin with one; how
-#: many programs are among the first to reach a block.
-_NEAR: Final = 128
-NEAR: Final = 0.6
-_FIRST: Final = 4
 _NO_BRANCHES: Final[frozenset[int]] = frozenset()
 
 #: Changes bytes without knowing what they mean: what the engine does by itself.
@@ -118,8 +113,6 @@ class Producer:
         #: What leads to the blocks that are watched, once there are some.
         self.steering: Steering | None = None
         self._kept: deque[Program] = deque(maxlen=_KEPT)
-        self._near: deque[Program] = deque(maxlen=_NEAR)
-        self._nearer: deque[Program] = deque(maxlen=_NEAR)
         #: How often a program was made for the engine: 0 would mean that it never asked.
         self.made = 0
 
@@ -147,15 +140,6 @@ class Producer:
         """It reached what none before it did, though not in the model: worth editing."""
         if self._blocks:
             self._kept.append(program)
-
-    def approach(self, prepared: Prepared, near: int, rarest: int) -> None:
-        """It reached `near` watched blocks, the rarest of which `rarest` programs had before it: worth editing, if any,
-        and the more, if it is among the first to reach one."""
-        if self.steering is not None and prepared.made_of:
-            traits = traits_of(prepared.program) | prepared.made_of
-            self.steering.learn(traits, earned(near, rarest))
-        if near:
-            (self._nearer if rarest < _FIRST else self._near).append(prepared.program)
 
     def settle(self, prepared: Prepared, observed: bytes) -> bytes:
         """The prediction, after the kernel told which allocations it has had fail.
@@ -192,9 +176,8 @@ class Producer:
 
     def _worthy(self) -> Program | None:
         """A program that the kernel's blocks speak for, now and then."""
-        pools = [pool for pool in (self._near, self._nearer) if pool]
-        if pools and self._rng.random() < NEAR:
-            return self._rng.choice(self._rng.choice(pools))
+        if self.steering is not None and (near := self.steering.worthy(self._rng)):
+            return near
         if self._kept and self._rng.random() < KEPT:
             return self._rng.choice(self._kept)
         return None

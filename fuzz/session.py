@@ -61,7 +61,7 @@ class Options:
     release: str = ""
     held: str = ""
     resumable: bool = False
-    watched: tuple[int, ...] = ()
+    watched: dict[str, tuple[int, ...]] = field(default_factory=dict)
     like: bool = False
     until_found: bool = False
     enumerate: bool = False
@@ -71,8 +71,8 @@ class Options:
 class Outcome:
     """How a session ended. new, known: signature -> directory or cause; failure: one line where it had to give up;
     unfinished: one line where a worker was lost that was to finish; made: programs that the producer made, where the
-    engine asked for them; also: what further kernels ran, by their names; reached: watched blocks by place, and the
-    first program that reached each; left: kernels that were lost for good, and why."""
+    engine asked for them; also: what further kernels ran, by their names; reached: of each kernel, watched blocks by
+    place, and the first program that reached each; left: kernels that were lost for good, and why."""
 
     figures: Figures
     new: dict[str, str] = field(default_factory=dict)
@@ -83,7 +83,7 @@ class Outcome:
     failure: str = ""
     unfinished: str = ""
     also: dict[str, dict[str, int]] = field(default_factory=dict)
-    reached: dict[int, str] = field(default_factory=dict)
+    reached: dict[str, dict[int, str]] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
 
 
@@ -235,8 +235,9 @@ class Session:
                 self._followers[worker, message["name"]] = message
                 self._chronicle.hear((worker, message["name"]), message["occurrences"])
             case "reached":
+                here = self._outcome.reached.setdefault(message["name"], {})
                 for place in message["places"]:
-                    self._outcome.reached.setdefault(place, message["program"])
+                    here.setdefault(place, message["program"])
             case "left":
                 self._outcome.left.setdefault(message["name"], message["text"])
                 self._note(f"{message['name']} is left behind: {message['text']}")

@@ -1,7 +1,7 @@
 """What a worker is told when it starts, and what it tells while it runs: lines of JSON."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ class Settings:
     mistake: the planted mistake to fuzz with; until_found: stop at the first confirmed divergence;
     user: programs run as an ordinary user even if this is root; target: the kernel's name; also: those of
     further ones that run the same programs; compiled: the directory of the compiled model, "" to run what is written;
-    watched: blocks of the kernel that programs are to reach; like: the further
+    watched: blocks that programs are to reach, by the kernel's name; like: the further
     ones are held to what this one is held to; blocks: programs that reach new blocks of the kernel are worth editing;
     enumerate: compare what `fuzz.progress` says is left, make up nothing.
     """
@@ -46,7 +46,7 @@ class Settings:
     target: str = "local"
     also: tuple[str, ...] = ()
     compiled: str = ""
-    watched: tuple[int, ...] = ()
+    watched: dict[str, tuple[int, ...]] = field(default_factory=dict)
     like: bool = False
     blocks: bool = True
     enumerate: bool = False
@@ -59,9 +59,15 @@ class Settings:
     def decode(cls, text: str) -> "Settings":
         """The inverse of `encode`."""
         data = json.loads(text)
-        for name in ("also", "changes", "cpus", "watched"):
+        for name in ("also", "changes", "cpus"):
             data[name] = tuple(data[name])
+        data["watched"] = {name: tuple(each) for name, each in data["watched"].items()}
         return cls(**data)
+
+    @property
+    def watched_here(self) -> tuple[int, ...]:
+        """The blocks of this kernel that programs are to reach."""
+        return self.watched.get(self.target, ())
 
     @property
     def state_path(self) -> Path:

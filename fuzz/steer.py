@@ -3,11 +3,14 @@
 A program earns the more, the fewer programs before it have reached the rarest of the watched blocks that it reaches.
 So all blocks count about alike, however often they are reached: the one branch of a busy function that few programs
 take is worth as much as a function that few enter. What a program was made of has a part in what it earned: the lift
-of a trait is what programs with it earn on average, as a multiple of what all earn. Knows nothing of any call.
+of a trait is what programs with it earn on average, as a multiple of what all earn. Programs that reached such a block
+are kept as well, to be edited. Knows nothing of any call.
 """
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
+from random import Random
 from typing import Final
 
 from abi.calls import SIGNATURES, Program, arguments
@@ -20,6 +23,11 @@ _DOUBT: Final = 8.0
 #: No trait is drawn more often, or more seldom, than this many times.
 _MOST: Final = 32.0
 _LEAST: Final = 1 / 8
+#: Programs that reached blocks that are watched: how many are kept, and the share of edits that begin with one; how
+#: many programs are among the first to reach a block.
+_NEAR: Final = 128
+NEAR: Final = 0.6
+_FIRST: Final = 4
 
 #: A recipe or draw, a kind of call, or an argument with its kind: anything that can be looked up.
 Trait = object
@@ -34,6 +42,23 @@ class Steering:
         self._earned = 0.0
         #: In how many programs each trait was, and what these have earned.
         self._by_trait: dict[Trait, tuple[int, float]] = {}
+        self._near: deque[Program] = deque(maxlen=_NEAR)
+        self._nearer: deque[Program] = deque(maxlen=_NEAR)
+
+    def approach(self, program: Program, made_of: Iterable[Trait], near: int, rarest: int) -> None:
+        """It reached `near` watched blocks, the rarest of which `rarest` programs had before it: worth editing, if any,
+        and the more, if it is among the first to reach one. made_of: the recipes and draws of a fresh program."""
+        if made_of:
+            self.learn(traits_of(program) | set(made_of), earned(near, rarest))
+        if near:
+            (self._nearer if rarest < _FIRST else self._near).append(program)
+
+    def worthy(self, rng: Random) -> Program | None:
+        """A program to edit, now and then."""
+        pools = [pool for pool in (self._near, self._nearer) if pool]
+        if pools and rng.random() < NEAR:
+            return rng.choice(rng.choice(pools))
+        return None
 
     def learn(self, traits: Iterable[Trait], earned: float) -> None:
         """Count one program."""

@@ -89,9 +89,10 @@ class Worker:
         self._tell = tell
         self._branches = branches
         self._environment = executor.environment
+        if settings.watched_here:
+            executor.watch(settings.watched_here)
         if settings.watched:
-            executor.watch(settings.watched)
-            producer.steering = Steering()
+            producer.steering = producer.steering or Steering()
         self._ledger = Ledger(settings, self._environment, known, tell)
         #: What other executors' kernels printed while they tried programs.
         self._overheard: list[tuple[Ran, bytes]] = []
@@ -385,8 +386,10 @@ class Worker:
                 self._blocks += observed.fresh
                 self._producer.keep(prepared.program)
                 self._save(prepared.program)
-            if self._settings.watched:
-                self._producer.approach(prepared, observed.near, observed.rarest)
+            if self._settings.watched_here and self._producer.steering is not None:
+                self._producer.steering.approach(
+                    prepared.program, prepared.made_of, observed.near, observed.rarest
+                )
             if observed.data != prepared.expected or observed.loss is not None:
                 self._examine(prepared, observed)
             self._crashes.follow(Ran(prepared.program, prepared.full))
@@ -405,7 +408,8 @@ class Worker:
             (observed,) = self._executor.run([prepared.program])
             if observed.loss is None:
                 text = format_program(prepared.program, self._environment.geometry)
-                self._tell("reached", places=sorted(self._executor.reached()), program=text)
+                places = sorted(self._executor.reached())
+                self._tell("reached", name=self._settings.target, places=places, program=text)
 
     def _examine(self, prepared: Prepared, observed: Observed) -> None:
         """What did not go as predicted: a divergence, or an executor that did not live to say."""

@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 from fuzz.pages.markup import Content, document, tag
 from fuzz.patch.cover import MISSED, NO_CODE, Covered
 from fuzz.patch.judge import BEHAVIOUR, CRASH, INCONSISTENT, OLD, UNDECIDED, Judged
-from fuzz.patch.result import Result
+from fuzz.patch.result import Result, executed, total
 
 _SECTIONS = (
     ((CRASH, INCONSISTENT), "Crashes and self-inconsistencies, on the patched kernel only"),
@@ -39,7 +39,12 @@ def page(result: Result) -> str:
                 *(_finding(row, result.state) for row in rows),
             ]
     if result.changed is not None:
-        body += [tag("h2", "Coverage of the patch"), *_coverage(result)]
+        body += [tag("h2", "Coverage of the patch"), *_coverage(result.covered, "changed")]
+        if result.taken_out:
+            body += [
+                tag("h2", "What it takes out, on the base"),
+                *_coverage(result.taken_out, "removed"),
+            ]
     return document(title, tag("main", *body))
 
 
@@ -68,11 +73,11 @@ def _finding(row: Judged, state: Path) -> Element:
     return tag("section", *parts)
 
 
-def _coverage(result: Result) -> list[Content]:
+def _coverage(covered: Sequence[Covered], what: str) -> list[Content]:
     """A table for each file."""
-    text = f"{result.executed} of {result.total} changed lines that have code were executed."
+    text = f"{executed(covered)} of {total(covered)} {what} lines that have code were executed."
     parts: list[Content] = [tag("p", text)]
-    for path, rows in groupby(result.covered, key=lambda row: row.line[0]):
+    for path, rows in groupby(covered, key=lambda row: row.line[0]):
         parts += [tag("h3", path), _table(list(rows))]
     return parts
 

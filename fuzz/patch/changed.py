@@ -1,4 +1,4 @@
-"""Which lines a series changes, in which functions they are, and which blocks of the patched kernel they make up."""
+"""Which lines a series changes, in which functions they are, and which blocks of a kernel they make up."""
 
 import re
 from bisect import bisect_right
@@ -33,8 +33,9 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What a series changes. files: all, by path; lines: of sources of the patched tree, that were added, or that come
-    behind lines that were taken out; text: each of these lines; functions: those with such a line."""
+    """What a series changes, in one of the two trees. files: all, by path; lines: of sources, that only this tree has,
+    or, in the patched one, that come behind lines that were taken out; text: each of these lines; functions: those with
+    such a line."""
 
     files: tuple[str, ...]
     lines: tuple[Line, ...]
@@ -56,21 +57,34 @@ class Changed:
     def watched(self, blocks: Sequence[Block]) -> list[Block]:
         """The blocks to aim at: those of changed lines and of changed functions; where none is changed, of changed
         files. As many as can be watched, the nearest first; by address."""
+        own = self.own(blocks)
+        others = [block for block in blocks if block not in own]
+        inside = [block for block in others if any(map(self.function_of, block.lines))]
+        return _most([*own, *inside] or others)
+
+    def own(self, blocks: Sequence[Block]) -> list[Block]:
+        """The blocks of changed lines; as many as can be watched, by address."""
         lines = set(self.lines)
-        tiers: tuple[list[Block], list[Block], list[Block]] = ([], [], [])
-        for block in blocks:
-            if not lines.isdisjoint(block.lines):
-                tiers[0].append(block)
-            elif any(self.function_of(line) for line in block.lines):
-                tiers[1].append(block)
-            else:
-                tiers[2].append(block)
-        chosen = [*tiers[0], *tiers[1]] or tiers[2]
-        return sorted(chosen[:MAX_WATCHED], key=lambda block: block.address)
+        return _most([block for block in blocks if not lines.isdisjoint(block.lines)])
+
+
+def _most(blocks: Sequence[Block]) -> list[Block]:
+    return sorted(blocks[:MAX_WATCHED], key=lambda block: block.address)
 
 
 def changed(diff: str, read: Callable[[str], str]) -> Changed:
-    """What a unified diff without context changes. read: gives a file of the patched tree."""
+    """What a unified diff without context adds. read: gives a file of the patched tree."""
+    return _changed(diff, read, gaps=True)
+
+
+def taken_out(back: str, read: Callable[[str], str]) -> Changed:
+    """What a series takes out. back: the diff from the patched tree to the base, as for `changed`; read: gives a file
+    of the base."""
+    return _changed(back, read, gaps=False)
+
+
+def _changed(diff: str, read: Callable[[str], str], *, gaps: bool) -> Changed:
+    """gaps: a line behind what was only taken out is changed, too."""
     files, lines = [], []
     text: dict[Line, str] = {}
     functions: dict[Function, None] = {}
@@ -84,8 +98,7 @@ def changed(diff: str, read: Callable[[str], str]) -> Changed:
         starts = [each.first for each in known]
         for hunk in patched:
             numbers = [line.target_line_no for line in hunk if line.is_added]
-            # Behind what was only taken out.
-            for number in numbers or [hunk.target_start + 1]:
+            for number in numbers or [hunk.target_start + 1] * gaps:
                 if number is None or number > len(content):
                     continue
                 lines.append((path, number))

@@ -166,19 +166,25 @@ def _search(
     """Fuzz both kernels for what is left of the time."""
     share = 0.0 if options.first or options.base_image else options.kasan
     left = options.time * (1 - share) - _spent(state)
-    watched = pair.watched
+    watched = {pair.patched: pair.watched, pair.base: pair.watched_on_base}
     session = replace(
         _session(pair.patched, state, state, left, profile, seed, options),
         also=(pair.base,),
-        watched=tuple(block.address for block in watched),
+        watched={
+            name: tuple(block.address for block in blocks)
+            for name, blocks in watched.items()
+            if blocks
+        },
         like=True,
         until_found=options.first,
     )
     outcome = _fuzz(session, "both kernels", done)
     if outcome is not None:
         known = read_json(state / _REACHED)
-        for place, program in outcome.reached.items():
-            known.setdefault(str(watched[place].address), program)
+        for name, programs in outcome.reached.items():
+            here = known.setdefault(name, {})
+            for place, program in programs.items():
+                here.setdefault(str(watched[name][place].address), program)
         write_json(state / _REACHED, known)
 
 
@@ -260,8 +266,13 @@ def _conclude(
                 row = Judged(UNDECIDED, directory.name, str(error), "", 0, str(directory))
             if row is not None:
                 rows.append(row)
-    reached = {int(address): program for address, program in read_json(state / _REACHED).items()}
-    covered = cover(pair.changed, pair.blocks, reached) if pair.changed else ()
+    covered, gone = (
+        cover(lines, blocks, _reached(state, name)) if lines else ()
+        for lines, blocks, name in (
+            (pair.changed, pair.blocks, pair.patched),
+            (pair.taken_out, pair.base_blocks, pair.base),
+        )
+    )
     last = _last_points(state)
     with_kasan = _last_points(state / _KASAN)
     changed_lines = set(pair.changed.lines) if pair.changed else set()
@@ -275,6 +286,7 @@ def _conclude(
         ),
         pair.changed,
         covered,
+        gone,
         _spent(state) + _spent(state / _KASAN),
         sum(point.sequences for point in last),
         sum(point.calls for point in last),
@@ -284,6 +296,12 @@ def _conclude(
         state,
         seed,
     )
+
+
+def _reached(state: Path, name: str) -> dict[int, str]:
+    """The blocks of a kernel that were, by address."""
+    known = read_json(state / _REACHED).get(name, {})
+    return {int(address): program for address, program in known.items()}
 
 
 def _directories(state: Path, pair: Pair) -> Iterator[tuple[Path, str]]:

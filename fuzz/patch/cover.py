@@ -1,4 +1,4 @@
-"""Which of a series' changed lines were executed, by which program, and why others may not have been."""
+"""Which lines that a series adds or takes out were executed, by which program, and why others may not have been."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -49,7 +49,8 @@ class Covered:
 def cover(
     changed: Changed, blocks: Sequence[Block], reached: Mapping[int, str]
 ) -> tuple[Covered, ...]:
-    """All changed lines. blocks: of the changed files; reached: address -> the first program that reached the block."""
+    """All changed lines of a tree. blocks: of the changed files in its kernel; reached: address -> the first program
+    that reached the block."""
     own: dict[Line, list[Block]] = {}
     entered: set[Function] = set()
     files = set()

@@ -1,5 +1,6 @@
 """The two kernels of a comparison: built of a tree and a series, and kept for its next version, or given as images."""
 
+import json
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fuzz.output import read_json, write_json
-from fuzz.patch.changed import Changed, changed
+from fuzz.patch.changed import Changed, changed, taken_out
 from kernels import KernelError
 from kernels.archive import Say
 from kernels.blocks import Block, blocks
@@ -27,21 +28,28 @@ _KEPT: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """base, patched: kernels, by the names that targets have; what: the tree and the series, in a line; changed: by the
-    series, nothing where images were given; blocks: of the patched kernel, of changed files; key: the same for the same
-    kernels."""
+    """base, patched: kernels, by the names that targets have; what: the tree and the series, in a line; key: the same
+    for the same kernels; changed, taken_out: by the series, nothing where images were given; blocks, base_blocks: of
+    changed files, of the patched kernel and of the base."""
 
     base: str
     patched: str
     what: str
     key: str
     changed: Changed | None = None
+    taken_out: Changed | None = None
     blocks: tuple[Block, ...] = ()
+    base_blocks: tuple[Block, ...] = ()
 
     @property
     def watched(self) -> list[Block]:
-        """The blocks to aim at."""
+        """The blocks of the patched kernel to aim at."""
         return self.changed.watched(self.blocks) if self.changed else []
+
+    @property
+    def watched_on_base(self) -> list[Block]:
+        """Those of the base: what only the base has."""
+        return self.taken_out.own(self.base_blocks) if self.taken_out else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +80,8 @@ class Builder:
         self._say = say
         self._progress = progress
         self._facts = workshop.place / _BUILT
+        #: Kernels of this series, by name.
+        self._ours: set[str] = set()
         self.base = workshop.commit(series.base)
         if series.tip:
             self.patched = workshop.commit(series.tip)
@@ -86,18 +96,16 @@ class Builder:
     def pair(self) -> Pair:
         """Both kernels for the search."""
         w = self._workshop
-        diff = w.diff(self.base, self.patched)
-        what = changed(diff, lambda path: w.file(self.patched, path))
-        # Blocks cost time. Of what a header changes, all files may be made.
-        only_code = all(path.endswith(".c") for path in what.sources)
-        base = self.build(self.base, "base", SEARCH, ())
-        patched = self.build(self.patched, "patched", SEARCH, what.sources if only_code else None)
+        what = changed(w.diff(self.base, self.patched), lambda path: w.file(self.patched, path))
+        gone = taken_out(w.diff(self.patched, self.base), lambda path: w.file(self.base, path))
+        base = self.build(self.base, "base", SEARCH, _covered({path for path, _ in gone.lines}))
+        patched = self.build(self.patched, "patched", SEARCH, _covered(what.sources))
         self._say("looking up which blocks of the kernel the changed lines are")
-        image = find(patched).image
-        found = blocks(image, what.sources) if what.sources else []
         key = f"{self.base.id[:12]}-{self.patched.id[:12]}-{self._arch}"
         title = f"{w.name}: {self.base} and {self.patched}"
-        return Pair(base, patched, title, key, what, tuple(found))
+        of_patched = blocks(find(patched).image, what.sources) if what.sources else []
+        of_base = blocks(find(base).image, gone.sources) if gone.lines else []
+        return Pair(base, patched, title, key, what, gone, tuple(of_patched), tuple(of_base))
 
     def build(
         self,
@@ -109,13 +117,16 @@ class Builder:
         """The kernel of a commit, unless it is there already; its name."""
         w = self._workshop
         kind = "kasan" if "kasan" in features else self._arch
-        name = f"patch-{w.key}-{kind}-{commit.id[:12]}"
         facts = {
             "options": sha256(wanted(self._arch, features).encode()).hexdigest(),
-            "covered": None if covered is None else list(covered),
+            "covered": None if covered is None else sorted(covered),
         }
+        # A base is built for each set of files that series change.
+        parts = sha256(json.dumps(facts["covered"]).encode()).hexdigest()[:4]
+        name = f"patch-{w.key}-{kind}-{commit.id[:12]}-{parts}"
         if self._is_built(name, facts):
             self._say(f"{role}: {commit} is built")
+            self._ours.add(name)
             return name
         self._say(f"{role}: building {commit}")
         w.check_out(commit)
@@ -131,16 +142,16 @@ class Builder:
             covered=covered,
         )
         self._remember(name, {**facts, "sha256": checksum(kernel.image)})
+        self._ours.add(name)
         self._tidy(f"patch-{w.key}-{kind}-")
         return name
 
     def _tidy(self, prefix: str) -> None:
         """Forget the oldest kernels of the tree: none of this series."""
-        ours = {self.base.id[:12], self.patched.id[:12]}
         others = [
             kernel
             for kernel in installed()
-            if kernel.name.startswith(prefix) and kernel.name.removeprefix(prefix) not in ours
+            if kernel.name.startswith(prefix) and kernel.name not in self._ours
         ]
         others.sort(key=lambda kernel: kernel.image.stat().st_mtime)
         for kernel in others[:-_KEPT]:
@@ -155,3 +166,8 @@ class Builder:
 
     def _remember(self, name: str, facts: dict[str, Any]) -> None:
         write_json(self._facts, {**read_json(self._facts), name: facts})
+
+
+def _covered(sources: Collection[str]) -> Collection[str] | None:
+    """The sources that KCOV is to tell of, for blocks cost time; None: all, as what a header has may be in any."""
+    return sources if all(path.endswith(".c") for path in sources) else None

@@ -37,9 +37,9 @@ _WIDTH: Final = 118
 class Result:
     """The end of a comparison. what: tree and series, in a line; kernels: base and patched, by the names that targets
     have; profile: the base's model; rows: all that was found; changed, covered: the changed lines, None and nothing
-    where images were given; seconds: of fuzzing, in all; kasan: those of them on a kernel with KASAN; sequences, calls:
-    that both kernels ran; kasan_sequences: on that one; problems: why not all could be done; state: the directory with
-    all of it.
+    where images were given; taken_out: lines that only the base has; seconds: of fuzzing, in all; kasan: those of them
+    on a kernel with KASAN; sequences, calls: that both kernels ran; kasan_sequences: on that one; problems: why not all
+    could be done; state: the directory with all of it.
     """
 
     what: str
@@ -48,6 +48,7 @@ class Result:
     rows: tuple[Judged, ...]
     changed: Changed | None
     covered: tuple[Covered, ...]
+    taken_out: tuple[Covered, ...]
     seconds: float
     sequences: int
     calls: int
@@ -60,16 +61,6 @@ class Result:
     def of(self, *kinds: str) -> list[Judged]:
         """The findings of these classes."""
         return [row for row in self.rows if row.kind in kinds]
-
-    @property
-    def executed(self) -> int:
-        """Changed lines that were."""
-        return sum(row.state == EXECUTED for row in self.covered)
-
-    @property
-    def total(self) -> int:
-        """Changed lines that could be: those that have code."""
-        return sum(row.state in (EXECUTED, MISSED) for row in self.covered)
 
     @property
     def verdict(self) -> str:
@@ -99,8 +90,9 @@ class Result:
         if self.verdict == UNKNOWN:
             return _cut(f"nothing can be said: {(*self.problems, 'no program ran')[0]}")
         text = f"nothing that user space can see is changed, as far as {self.sequences:,} programs show"
-        if self.total > self.executed:
-            text += f"; {self.total - self.executed} changed lines were never executed"
+        for rows, what in ((self.covered, "changed"), (self.taken_out, "removed")):
+            if missed := total(rows) - executed(rows):
+                text += f"; {missed} {what} line{'s were' if missed > 1 else ' was'} never executed"
         return text
 
     def lines(self) -> list[str]:
@@ -111,9 +103,11 @@ class Result:
         old = self.of(OLD)
         if old:
             tail.insert(0, f"pre-existing: {len(old)}, on the base too; see report.html")
-        missed = [row for row in self.covered if row.state == MISSED]
+        missed = [row for row in (*self.covered, *self.taken_out) if row.state == MISSED]
         if missed:
-            shown = ", ".join(f"{row}" for row in missed[:_SHOWN])
+            shown = ", ".join(
+                f"{row}{' (removed)' * (row in self.taken_out)}" for row in missed[:_SHOWN]
+            )
             more = f" and {len(missed) - _SHOWN} more" if len(missed) > _SHOWN else ""
             tail.insert(0, _cut(f"never executed: {shown}{more}: {missed[0].why}"))
         if self.problems:
@@ -134,8 +128,16 @@ class Result:
         files, functions = len(self.changed.files), len(self.changed.functions)
         return [
             f"changes {len(self.changed.lines)} lines in {functions} functions of {files} files;"
-            f" {self.executed} of {self.total} that have code were executed"
+            f" {executed(self.covered)} of {total(self.covered)} that have code were executed"
+            f"{self._removed()}"
         ]
+
+    def _removed(self) -> str:
+        if not total(self.taken_out):
+            return ""
+        return (
+            f", of those removed {executed(self.taken_out)} of {total(self.taken_out)} on the base"
+        )
 
     def _search_line(self) -> str:
         text = f"{duration(self.seconds)} of fuzzing, {self.sequences:,} programs ({self.calls:,} calls) on both,"
@@ -157,9 +159,12 @@ class Result:
             "crashes": [row.to_json() for row in self.of(CRASH, INCONSISTENT)],
             "preexisting": [row.to_json() for row in self.of(OLD)],
             "undecided": [row.to_json() for row in self.rows if row.kind not in _CLASSES],
-            "changed_lines_executed": self.executed,
-            "changed_lines_total": self.total,
+            "changed_lines_executed": executed(self.covered),
+            "changed_lines_total": total(self.covered),
             "changed_lines": [row.to_json() for row in self.covered],
+            "removed_lines_executed": executed(self.taken_out),
+            "removed_lines_total": total(self.taken_out),
+            "removed_lines": [row.to_json() for row in self.taken_out],
             "seconds": round(self.seconds, 1),
             "kasan_seconds": round(self.kasan, 1),
             "sequences": self.sequences,
@@ -172,6 +177,16 @@ class Result:
 
 
 _CLASSES: Final = (BEHAVIOUR, CRASH, INCONSISTENT, OLD)
+
+
+def executed(rows: Sequence[Covered]) -> int:
+    """How many of these lines were."""
+    return sum(row.state == EXECUTED for row in rows)
+
+
+def total(rows: Sequence[Covered]) -> int:
+    """How many of them could be: those that have code."""
+    return sum(row.state in (EXECUTED, MISSED) for row in rows)
 
 
 def _ways(rows: Sequence[Judged]) -> str:

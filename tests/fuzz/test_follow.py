@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -88,6 +89,28 @@ def test_what_differs_there_is_found_there(
         "only the leading kernel speaks for the session"
     )
     assert FakeTarget.closed >= 1
+
+
+def test_blocks_that_are_reached_there_steer_the_lead(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def touching(self: FakeTarget, *, user: bool, worker: int) -> FakeExecutor:
+        return FakeExecutor(NEW, touches=lambda p: frozenset({0} if UNMAP in p else ()))
+
+    monkeypatch.setattr(FakeTarget, "start", touching)
+    (tmp_path / "lead").mkdir()
+    watched = {"7.2.6": (0x1000,)}
+    lead = set_up(tmp_path / "lead", FakeExecutor(NEW), batch=2, watched=watched)
+    steering = lead.producer.steering
+    assert steering is not None
+    own = replace(settings(tmp_path), watched=watched)
+    lead.worker.followers.append(Follower("7.2.6", own, ENVIRONMENT, told, steering))
+    lead.feed((MAP,), (MAP, UNMAP), (MAP,), (MAP,))
+    lead.worker.close()
+    (reached,) = told.of("reached")
+    assert (reached["name"], reached["places"]) == ("7.2.6", [0])
+    rng = Random(1)
+    assert {steering.worthy(rng) for _ in range(50)} == {None, (MAP, UNMAP)}
 
 
 def test_a_dead_kernel_is_left_behind(told: Told, tmp_path: Path) -> None:

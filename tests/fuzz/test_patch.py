@@ -14,7 +14,7 @@ from fuzz.blame import Blame
 from fuzz.findings import Finding
 from fuzz.pages.patch import page
 from fuzz.patch import judge as judging
-from fuzz.patch.changed import Changed, Function, changed, functions_of
+from fuzz.patch.changed import Changed, Function, changed, functions_of, taken_out
 from fuzz.patch.cover import EXECUTED, MISSED, NO_CODE, Covered, cover
 from fuzz.patch.judge import (
     BEHAVIOUR,
@@ -29,7 +29,7 @@ from fuzz.patch.judge import (
     Judge,
     Judged,
 )
-from fuzz.patch.result import MOST, Result
+from fuzz.patch.result import MOST, Result, executed, total
 from fuzz.replay import replay
 from fuzz.sighting import Sighting
 from fuzz.status import DIVERGES, INCOMPLETE, OK
@@ -111,6 +111,38 @@ def test_changed_lines_are_those_added_and_those_behind_what_was_taken_out(serie
     assert series.text[PATH, 23] == "len++;"
     assert series.function_of((PATH, 22)) == MOVING
     assert series.function_of((PATH, 14)) is None
+
+
+BASE = """\
+int count(struct mm_struct *mm)
+{
+	if (!mm)
+		return 0;
+	return mm->map_count;
+}
+"""
+BACK = """\
+diff --git a/mm/vma.c b/mm/vma.c
+--- a/mm/vma.c
++++ b/mm/vma.c
+@@ -2,0 +3,2 @@ int count(struct mm_struct *mm)
++	if (!mm)
++		return 0;
+@@ -4 +5,0 @@ int count(struct mm_struct *mm)
+-	mm->map_count++;
+"""
+
+
+@pytest.fixture
+def gone() -> Changed:
+    return taken_out(BACK, {PATH: BASE}.__getitem__)
+
+
+def test_lines_taken_out_are_those_that_only_the_base_has(gone: Changed) -> None:
+    assert [number for _, number in gone.lines] == [3, 4], "none of what was only added"
+    assert [function.name for function in gone.functions] == ["count"]
+    own = gone.own((block(0x10, 3), block(0x20, 4), block(0x30, 5)))
+    assert [each.address for each in own] == [0x10, 0x20]
 
 
 def block(address: int, *numbers: int, path: str = PATH) -> Block:
@@ -252,6 +284,7 @@ def test_a_failure_of_the_model_is_no_change(state: Path) -> None:
 
 def result(*rows: Judged, series: Changed | None = None, **more: Any) -> Result:
     covered = cover(series, BLOCKS, {0x30: "mmap(...)"}) if series else ()
+    gone = (Covered((PATH, 3), "if (!mm)", None, EXECUTED), Covered((PATH, 4), "x", None, MISSED))
     return Result(
         **{
             "what": "linux: 1234 and 5678",
@@ -260,6 +293,7 @@ def result(*rows: Judged, series: Changed | None = None, **more: Any) -> Result:
             "rows": rows,
             "changed": series,
             "covered": covered,
+            "taken_out": gone if series else (),
             "seconds": 60.0,
             "sequences": 1000,
             "calls": 8000,
@@ -284,8 +318,14 @@ def row(
 def test_nothing_found_is_clean_and_says_how_far(series: Changed) -> None:
     said = result(series=series)
     assert (said.verdict, said.status) == ("clean", OK)
-    assert (said.executed, said.total) == (1, 3)
-    assert "as far as 1,000 programs show; 2 changed lines were never executed" in said.sentence()
+    assert (executed(said.covered), total(said.covered)) == (1, 3)
+    assert said.sentence().endswith(
+        "as far as 1,000 programs show; 2 changed lines were never executed;"
+        " 1 removed line was never executed"
+    )
+    text = "\n".join(said.lines())
+    assert "1 of 3 that have code were executed, of those removed 1 of 2 on the base" in text
+    assert "mm/vma.c:4 (removed)" in text
 
 
 def test_a_change_and_a_crash(series: Changed) -> None:
@@ -320,6 +360,7 @@ def test_data_has_the_names_that_scripts_rely_on(series: Changed) -> None:
         (entry,) = data[name]
         assert {"class", "title", "program", "directory"} <= set(entry)
     assert (data["changed_lines_executed"], data["changed_lines_total"]) == (1, 3)
+    assert (data["removed_lines_executed"], data["removed_lines_total"]) == (1, 2)
     assert (data["verdict"], data["seconds"]) == ("crashes", 60.0)
     assert (data["base_kernel"], data["patched_kernel"]) == ("old", "new")
 
@@ -332,6 +373,8 @@ def test_the_page_has_all_of_it(series: Changed) -> None:
         "Pre-existing: 1",
         "vmadiff run FILE --target new",
         "Coverage of the patch",
+        "What it takes out, on the base",
+        "1 of 2 removed lines",
         "len++;",
         "never executed",
     ):

@@ -14,7 +14,7 @@ from fuzz.cli import main
 from fuzz.display import Figures
 from fuzz.history import Point
 from fuzz.patch import command
-from fuzz.patch.changed import changed
+from fuzz.patch.changed import changed, taken_out
 from fuzz.patch.judge import BEHAVIOUR, BREAKS, CRASH, OLD, Judged
 from fuzz.patch.pair import Pair
 from fuzz.session import Options, Outcome
@@ -24,7 +24,8 @@ from kernels.build import BuildFailed
 from kernels.commits import Commit
 from kernels.workshop import SeriesError
 from model.profile import PROFILES
-from tests.fuzz.test_patch import BLOCKS, DIFF, PATH, SOURCE
+from tests.fuzz.test_patch import BACK, BLOCKS, DIFF, PATH, SOURCE, block
+from tests.fuzz.test_patch import BASE as BEFORE
 
 BASE, TIP = Commit("1" * 40, "one"), Commit("2" * 40, "two")
 
@@ -69,7 +70,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
         def pair(self) -> Pair:
             what = changed(DIFF, {PATH: SOURCE}.__getitem__)
-            return Pair("base", "patched", "linux: one and two", "key", what, BLOCKS)
+            gone = taken_out(BACK, {PATH: BEFORE}.__getitem__)
+            only_base = (block(0x90, 5), block(0x99, 3))
+            title = "linux: one and two"
+            return Pair("base", "patched", title, "key", what, gone, BLOCKS, only_base)
 
         def build(self, commit: Commit, role: str, features: tuple[str, ...]) -> str:
             if it.no_kasan:
@@ -111,7 +115,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
             history.append(o.state, Point(**point))  # type: ignore[arg-type]
             return Outcome(
                 Figures(),
-                reached={1: "mmap(...)"} if o.watched else {},
+                reached={
+                    name: {1 % len(places): "mmap(...)"} for name, places in o.watched.items()
+                },
                 interrupted=it.interrupted,
                 failure=it.failure,
             )
@@ -159,11 +165,15 @@ def test_both_are_searched_and_a_share_of_the_time_is_with_kasan(world: World) -
     both, kasan = world.sessions
     assert (both.target, both.also, both.seconds, both.seed) == ("patched", ("base",), 80, 5)
     assert both.like and both.unmask
-    assert both.watched == (0x10, 0x20, 0x30, 0x40), "blocks of changed functions"
+    assert both.watched == {
+        "patched": (0x10, 0x20, 0x30, 0x40),
+        "base": (0x99,),
+    }, "blocks of changed functions; those that only the base has"
     assert (kasan.target, kasan.also, kasan.seconds) == ("patched-kasan", (), 20)
     assert "kasan" in world.built[0]
     assert (data["verdict"], data["seconds"], data["kasan_seconds"]) == ("clean", 100, 20)
     assert (data["changed_lines_executed"], data["changed_lines_total"]) == (1, 3)
+    assert (data["removed_lines_executed"], data["removed_lines_total"]) == (1, 1)
     assert (world.state / "patch-key" / "report.html").exists()
 
 

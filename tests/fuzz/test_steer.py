@@ -140,7 +140,7 @@ def test_a_worker_learns_from_fresh_programs(tmp_path: Path) -> None:
     def touches(program: Program) -> frozenset[int]:
         return frozenset({0} if any(isinstance(call, Mseal) for call in program) else ())
 
-    bench = set_up(tmp_path, FakeExecutor(touches=touches), watched=(0x1000,), runs=600)
+    bench = set_up(tmp_path, FakeExecutor(touches=touches), watched={"local": (0x1000,)}, runs=600)
     bench.fuzz()
     steering = bench.producer.steering
     assert steering is not None

@@ -201,7 +201,7 @@ def test_memory_that_a_kernel_frees_late_is_no_change(tmp_path: Path) -> None:
 
 def test_watched_blocks_are_told_with_the_first_program_that_reaches_each(tmp_path: Path) -> None:
     executor = FakeExecutor(touches=lambda program: frozenset({0, 1} if UNMAP in program else {0}))
-    bench = set_up(tmp_path, executor, watched=(0x1000, 0x2000, 0x3000))
+    bench = set_up(tmp_path, executor, watched={"local": (0x1000, 0x2000, 0x3000)})
     bench.feed((MAP,), (MAP, UNMAP), (MAP,), (MAP, UNMAP))
     assert executor.watched == (0x1000, 0x2000, 0x3000)
     first, second = bench.told.of("reached")
