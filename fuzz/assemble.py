@@ -8,6 +8,7 @@ from random import Random
 from abi.calls import Program
 from abi.environment import Geometry
 from fuzz import corpus
+from fuzz.booting import Booting
 from fuzz.follow import Follower
 from fuzz.ledger import Tell
 from fuzz.produce import Producer
@@ -34,18 +35,19 @@ def assemble(
     # A planted mistake is no matter of the kernel's.
     target = Target(settings.target, watch=not settings.mistake)
     settings = replace(settings, batch=target.batch or settings.batch)
-    worker, producer = join(
-        settings,
-        target.site(user=settings.user, worker=settings.worker),
-        tell,
-        reached,
-        branches,
-    )
-    worker.listen()
-    worker.followers += [
-        Follower(name, settings, worker.environment, tell, producer.steering)
-        for name in settings.also
-    ]
+    site = target.site(user=settings.user, worker=settings.worker)
+    # They boot while this one does.
+    others = [Booting(name, user=settings.user, worker=settings.worker) for name in settings.also]
+    try:
+        worker, producer = join(settings, site, tell, reached, branches)
+        worker.listen()
+        worker.followers += [
+            Follower(each, settings, worker.environment, tell, producer.steering) for each in others
+        ]
+    except BaseException:
+        for each in others:
+            each.close()
+        raise
     if target.unwatched:
         tell("note", text=target.unwatched)
     return worker, producer

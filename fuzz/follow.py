@@ -12,6 +12,7 @@ from typing import Any
 
 from abi.environment import Environment
 from fuzz import corpus
+from fuzz.booting import Booting
 from fuzz.ledger import Tell
 from fuzz.probe import examine
 from fuzz.produce import Prepared, Producer
@@ -19,7 +20,6 @@ from fuzz.profiles import profile_of
 from fuzz.settings import Settings
 from fuzz.statistics import Statistics
 from fuzz.steer import Steering
-from fuzz.targets import Target
 from fuzz.triage import load_known
 from fuzz.worker import Worker
 from kernel_bridge import BridgeError
@@ -40,7 +40,7 @@ class Follower:
 
     def __init__(
         self,
-        name: str,
+        booting: Booting,
         settings: Settings,
         environment: Environment,
         tell: Tell,
@@ -48,22 +48,21 @@ class Follower:
     ) -> None:
         """environment: that of the worker, whose predictions serve if all is the same here; steering: of what makes
         its programs, which learns from the blocks that they reach here, too."""
-        self.name = name
+        target = booting.target
+        self.name = target.name
         self._tell_all = tell
         self.is_lost = False
-        target = Target(name)
-
-        executor = target.start(user=settings.user, worker=settings.worker)
         try:
+            executor = booting.executor()
             if settings.like:
                 profile = profile_of(settings.profile, settings.changes)
             else:
                 profile = examine(executor).profile
-            state = state_of(settings.state_path, name)
+            state = state_of(settings.state_path, self.name)
             state.mkdir(parents=True, exist_ok=True)
             own = replace(
                 settings,
-                target=name,
+                target=self.name,
                 state=str(state),
                 profile=profile.name,
                 changes=tuple(sorted(change.name for change in profile.changes)),
@@ -89,8 +88,7 @@ class Follower:
                 self._tell,
             )
         except BaseException:
-            executor.close()
-            target.close()
+            booting.close()
             raise
 
     def take_up(self) -> None:

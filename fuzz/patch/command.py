@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from fuzz import corpus, history
+from fuzz.booting import Booting
 from fuzz.display import Screen, columns
 from fuzz.follow import state_of
 from fuzz.headlines import KERNEL
@@ -147,17 +148,18 @@ def _seed(state: Path, options: Namespace) -> int:
 
 def _try_out(pair: Pair, user: bool) -> tuple[Profile, Judged | None]:
     """The base's profile; and that the patched kernel does not boot, if it does not."""
-    try:
-        with Target(pair.base) as target, target.start(user=user) as executor:
-            profile = profile_of(executor, image_checksum(pair.base))
-    except BridgeError as error:
-        raise UnusableError(f"the base does not run: {error}") from None
-    try:
-        with Target(pair.patched) as target, target.start(user=user):
-            return profile, None
-    except BridgeError as error:
-        title = f"{KERNEL}it does not boot"
-        return profile, Judged(CRASH, title, str(error), "", 0, "")
+    with Booting(pair.patched, user=user) as patched:
+        try:
+            with Target(pair.base) as target, target.start(user=user) as executor:
+                profile = profile_of(executor, image_checksum(pair.base))
+        except BridgeError as error:
+            raise UnusableError(f"the base does not run: {error}") from None
+        try:
+            patched.executor()
+        except BridgeError as error:
+            title = f"{KERNEL}it does not boot"
+            return profile, Judged(CRASH, title, str(error), "", 0, "")
+        return profile, None
 
 
 def _search(

@@ -120,6 +120,12 @@ class FakeExecutor:
         said, self.console = self.console, b""
         return said
 
+    def __enter__(self) -> "FakeExecutor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         self.is_closed = True
 

@@ -10,7 +10,8 @@ import pytest
 
 from abi.calls import Program
 from abi.program import parse
-from fuzz import follow
+from fuzz import booting, follow
+from fuzz.booting import Booting
 from fuzz.follow import Follower
 from fuzz.produce import Prepared
 from fuzz.replay import predict
@@ -54,6 +55,10 @@ class FakeTarget:
         FakeTarget.closed += 1
 
 
+def boot() -> Booting:
+    return Booting("7.2.6", user=False)
+
+
 def settings(state: Path) -> Settings:
     return Settings(
         worker=0, session=1, pipe=-1, seed=1, state=str(state), corpus=str(state), profile="", changes=(), batch=2
@@ -62,7 +67,7 @@ def settings(state: Path) -> Settings:
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> Told:
-    monkeypatch.setattr(follow, "Target", FakeTarget)
+    monkeypatch.setattr(booting, "Target", FakeTarget)
     monkeypatch.setattr(follow, "examine", lambda executor: Probed(NEW))
     return Told()
 
@@ -76,7 +81,7 @@ def test_what_differs_there_is_found_there(
     told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FakeTarget, "profile", OLD)
-    follower = Follower("7.2.6", settings(tmp_path), ENVIRONMENT, told)
+    follower = Follower(boot(), settings(tmp_path), ENVIRONMENT, told)
     for program in [(MAP,), (MAP, APART, MOVE), (MAP,)]:
         follower.take(prepared(program))
     follower.finish()
@@ -104,7 +109,7 @@ def test_blocks_that_are_reached_there_steer_the_lead(
     steering = lead.producer.steering
     assert steering is not None
     own = replace(settings(tmp_path), watched=watched)
-    lead.worker.followers.append(Follower("7.2.6", own, ENVIRONMENT, told, steering))
+    lead.worker.followers.append(Follower(boot(), own, ENVIRONMENT, told, steering))
     lead.feed((MAP,), (MAP, UNMAP), (MAP,), (MAP,))
     lead.worker.close()
     (reached,) = told.of("reached")
@@ -114,7 +119,7 @@ def test_blocks_that_are_reached_there_steer_the_lead(
 
 
 def test_a_dead_kernel_is_left_behind(told: Told, tmp_path: Path) -> None:
-    follower = Follower("7.2.6", settings(tmp_path), ENVIRONMENT, told)
+    follower = Follower(boot(), settings(tmp_path), ENVIRONMENT, told)
 
     def die(*_: Any) -> None:
         raise BridgeError("the guest does not boot")
@@ -131,7 +136,7 @@ def test_what_a_kernel_reports_is_its_own(told: Told, tmp_path: Path) -> None:
     """The one that leads runs the same and says nothing."""
     (tmp_path / "lead").mkdir()
     lead = set_up(tmp_path / "lead", FakeExecutor(NEW), batch=2)
-    lead.worker.followers.append(Follower("7.2.6", settings(tmp_path), ENVIRONMENT, told))
+    lead.worker.followers.append(Follower(boot(), settings(tmp_path), ENVIRONMENT, told))
     lead.feed((MAP,), (MAP, UNMAP), (MAP,))
     lead.worker.close()
     assert lead.told.of("finding") == []
@@ -147,20 +152,39 @@ def test_what_a_dead_worker_ran_there_is_compared(
     told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FakeTarget, "profile", OLD)
-    dead = Follower("7.2.6", settings(tmp_path), ENVIRONMENT, told)
+    dead = Follower(boot(), settings(tmp_path), ENVIRONMENT, told)
     for program in ((MAP,), (MAP, APART, MOVE)):
         dead.take(dead._producer.predict(program))  # sent, never collected
     lead = set_up(tmp_path, FakeExecutor(NEW))
-    lead.worker.followers.append(Follower("7.2.6", settings(tmp_path), ENVIRONMENT, told))
+    lead.worker.followers.append(Follower(boot(), settings(tmp_path), ENVIRONMENT, told))
     lead.worker.take_up()
     (finding,) = told.of("finding")
     assert finding["signature"].startswith("mremap[")
     assert not [*(tmp_path / "targets" / "7.2.6").glob("inflight-*")]
 
 
+def test_a_kernel_that_does_not_start_is_said_when_it_is_asked_for(
+    told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: FakeTarget, *, user: bool, worker: int) -> FakeExecutor:
+        raise BridgeError("the guest does not boot")
+
+    monkeypatch.setattr(FakeTarget, "start", fail)
+    closed, booting = FakeTarget.closed, boot()
+    with pytest.raises(BridgeError, match="does not boot"):
+        Follower(booting, settings(tmp_path), ENVIRONMENT, told)
+    assert FakeTarget.closed == closed + 1
+
+
+def test_what_boots_is_ended_if_it_is_not_needed(told: Told) -> None:
+    with boot() as booting:
+        executor = booting.executor()
+    assert executor.is_closed
+
+
 def test_a_stop_reaches_the_others(told: Told, tmp_path: Path) -> None:
     lead = set_up(tmp_path, FakeExecutor(NEW))
-    follower = Follower("7.2.6", settings(tmp_path), ENVIRONMENT, told)
+    follower = Follower(boot(), settings(tmp_path), ENVIRONMENT, told)
     lead.worker.followers.append(follower)
     lead.worker.stop()
     assert follower._worker.is_over()
@@ -179,7 +203,7 @@ def test_both_run_the_same_number_of_programs(tmp_path: Path) -> None:
 def test_predictions_serve_both_where_all_is_the_same(told: Told, tmp_path: Path) -> None:
     """The kernel of a patch is held to what the base is held to."""
     like = replace(settings(tmp_path), like=True, profile=NEW.name)
-    follower = Follower("7.2.6", like, ENVIRONMENT, told)
+    follower = Follower(boot(), like, ENVIRONMENT, told)
     model = Model(ENVIRONMENT, NEW)
     expected, *_ = predict(model, (MAP,), full=False)
 
@@ -196,7 +220,7 @@ def test_predictions_serve_both_where_all_is_the_same(told: Told, tmp_path: Path
 
 def test_another_machine_has_its_own_predictions(told: Told, tmp_path: Path) -> None:
     like = replace(settings(tmp_path), like=True, profile=NEW.name)
-    follower = Follower("7.2.6", like, replace(ENVIRONMENT, overcommit=2), told)
+    follower = Follower(boot(), like, replace(ENVIRONMENT, overcommit=2), told)
     follower.take(prepared((MAP,)))
     follower.finish()
     assert told.of("finding") == []

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fuzz import history
+from fuzz import booting, history
 from fuzz.cli import main
 from fuzz.display import Figures
 from fuzz.history import Point
@@ -24,6 +24,7 @@ from kernels.build import BuildFailed
 from kernels.commits import Commit
 from kernels.workshop import SeriesError
 from model.profile import PROFILES
+from tests.fuzz.machine import NEW, FakeExecutor
 from tests.fuzz.test_patch import BACK, BLOCKS, DIFF, PATH, SOURCE, block
 from tests.fuzz.test_patch import BASE as BEFORE
 
@@ -91,10 +92,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         def __exit__(self, *_: object) -> None: ...
         def close(self) -> None: ...
 
-        def start(self, *, user: bool) -> AbstractContextManager[None]:
+        def start(self, *, user: bool, worker: int = 0) -> FakeExecutor:
             if self.name in it.dead:
                 raise BridgeError("the guest does not boot")
-            return nullcontext()
+            return FakeExecutor(NEW)
 
     class FakeSession:
         def __init__(self, options: Options, *_: object) -> None:
@@ -132,6 +133,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         def judge(self, directory: Path, side: str) -> Judged | None:
             return next((row for row in it.found if row.title == directory.name), None)
 
+    monkeypatch.setattr(booting, "Target", FakeTarget)
     for name, fake in (
         ("Workshop", FakeWorkshop),
         ("Builder", FakeBuilder),
