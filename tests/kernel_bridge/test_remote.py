@@ -259,7 +259,7 @@ def stop_in_a_call(machine: Here, executor: KernelExecutor) -> None:
     """Stop the executor in a call of a program after the first: between programs it would not say which to blame."""
     memory = executor._memory
     assert isinstance(memory, Mirror)
-    while True:
+    for _ in range(1000):
         os.kill(executor.pid, signal.SIGSTOP)
         while state_of(executor.pid) != "T":
             time.sleep(0.001)
@@ -268,6 +268,7 @@ def stop_in_a_call(machine: Here, executor: KernelExecutor) -> None:
             return
         os.kill(executor.pid, signal.SIGCONT)
         time.sleep(0.01)
+    pytest.fail("it was never in a call of a program after the first")
 
 
 @pytest.mark.slow
