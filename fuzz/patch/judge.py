@@ -16,11 +16,11 @@ from abi.environment import Geometry
 from abi.program import parse_all
 from fuzz import findings
 from fuzz.blame import KERNEL, Blame
+from fuzz.booting import Booting
 from fuzz.findings import Finding
 from fuzz.ledger import CRASHED
 from fuzz.replay import Replay, replay
 from fuzz.sighting import look
-from fuzz.targets import Target
 from fuzz.triage import Known, explanation
 from kernel_bridge import KernelExecutor
 from kernels.blocks import Block, Line
@@ -75,8 +75,8 @@ class Judged:
 
 
 class Judge:
-    """Judges, on kernels that it boots when they are first needed. profile: the base's; watched: blocks of the patched
-    kernel."""
+    """Judges, on kernels that it boots, both at once, when one is first needed. profile: the base's; watched: blocks of
+    the patched kernel."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class Judge:
         self._known = known
         self._watched = watched
         self._user = user
-        self._targets: dict[str, Target] = {}
+        self._booting: dict[str, Booting] = {}
         self._executors: dict[str, KernelExecutor] = {}
 
     def __enter__(self) -> "Judge":
@@ -104,9 +104,9 @@ class Judge:
 
     def close(self) -> None:
         """End the kernels."""
-        for target in self._targets.values():
-            target.close()
-        self._targets.clear()
+        for booting in self._booting.values():
+            booting.close()
+        self._booting.clear()
         self._executors.clear()
 
     def judge(self, directory: Path, side: str) -> Judged | None:
@@ -214,8 +214,10 @@ class Judge:
 
     def _executor(self, side: str) -> KernelExecutor:
         if side not in self._executors:
-            target = self._targets[side] = Target(self._names[side])
-            executor = target.start(user=self._user)
+            self._booting = self._booting or {
+                each: Booting(name, user=self._user) for each, name in self._names.items()
+            }
+            executor = self._booting[side].executor()
             if side == "patched" and self._watched:
                 executor.watch([block.address for block in self._watched])
             self._executors[side] = executor

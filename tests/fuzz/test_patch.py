@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from abi.calls import Program
-from fuzz import findings
+from fuzz import booting, findings
 from fuzz.blame import Blame
 from fuzz.findings import Finding
 from fuzz.pages.patch import page
@@ -191,7 +191,7 @@ class FakeTarget:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def start(self, *, user: bool) -> FakeExecutor:
+    def start(self, *, user: bool, worker: int) -> FakeExecutor:
         return FakeExecutor(
             KINDS[self.name],
             touches=lambda program: frozenset({1}) if MOVE in program else frozenset(),
@@ -202,7 +202,7 @@ class FakeTarget:
 
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setattr(judging, "Target", FakeTarget)
+    monkeypatch.setattr(booting, "Target", FakeTarget)
     return tmp_path
 
 
@@ -255,15 +255,15 @@ def test_the_series_mends_what_the_base_does(state: Path) -> None:
 
 def test_the_model_states_neither(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Torn(FakeTarget):
-        def start(self, *, user: bool) -> FakeExecutor:
+        def start(self, *, user: bool, worker: int) -> FakeExecutor:
             if self.name == "new":
                 return FakeExecutor(
                     NEW, spoil=lambda program, data: bytes([data[0] ^ 1]) + data[1:]
                 )
-            return super().start(user=user)
+            return super().start(user=user, worker=worker)
 
     path = found(state, BEFORE, NEW)
-    monkeypatch.setattr(judging, "Target", Torn)
+    monkeypatch.setattr(booting, "Target", Torn)
     row = judge(path, "new", "old", "patched", NEW)
     assert row is not None
     assert (row.kind, row.verdict) == (BEHAVIOUR, UNSTATED)
