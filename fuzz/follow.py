@@ -32,7 +32,7 @@ def state_of(state: Path, name: str) -> Path:
 
 
 class Follower:
-    """One further kernel.
+    """One further kernel, which is its maker's to end if it does not come about.
 
     Raises:
         BridgeError: it does not start.
@@ -52,44 +52,40 @@ class Follower:
         self.name = target.name
         self._tell_all = tell
         self.is_lost = False
-        try:
-            executor = booting.executor()
-            if settings.like:
-                profile = profile_of(settings.profile, settings.changes)
-            else:
-                profile = examine(executor).profile
-            state = state_of(settings.state_path, self.name)
-            state.mkdir(parents=True, exist_ok=True)
-            own = replace(
-                settings,
-                target=self.name,
-                state=str(state),
-                profile=profile.name,
-                changes=tuple(sorted(change.name for change in profile.changes)),
-                runs=None,
-                shared=False,
-                until_found=False,
-                batch=target.batch or settings.batch,
-            )
-            model = Model(executor.environment, profile)
-            self._shares_predictions = settings.like and executor.environment == environment
-            self._producer = Producer(
-                model, executor.environment, Random(settings.seed), Statistics(), set()
-            )
-            self._producer.steering = steering
-            known = [] if settings.unmask else load_known(corpus.DIVERGENCES)
-            self._worker = Worker(
-                own,
-                target.site(user=settings.user, worker=settings.worker),
-                executor,
-                self._producer,
-                Statistics(),
-                known,
-                self._tell,
-            )
-        except BaseException:
-            booting.close()
-            raise
+        executor = booting.executor()
+        if settings.like:
+            profile = profile_of(settings.profile, settings.changes)
+        else:
+            profile = examine(executor).profile
+        state = state_of(settings.state_path, self.name)
+        state.mkdir(parents=True, exist_ok=True)
+        own = replace(
+            settings,
+            target=self.name,
+            state=str(state),
+            profile=profile.name,
+            changes=tuple(sorted(change.name for change in profile.changes)),
+            runs=None,
+            shared=False,
+            until_found=False,
+            batch=target.batch or settings.batch,
+        )
+        model = Model(executor.environment, profile)
+        self._shares_predictions = settings.like and executor.environment == environment
+        self._producer = Producer(
+            model, executor.environment, Random(settings.seed), Statistics(), set()
+        )
+        self._producer.steering = steering
+        known = [] if settings.unmask else load_known(corpus.DIVERGENCES)
+        self._worker = Worker(
+            own,
+            target.site(user=settings.user, worker=settings.worker),
+            executor,
+            self._producer,
+            Statistics(),
+            known,
+            self._tell,
+        )
 
     def take_up(self) -> None:
         """Compare what was running here when a worker died."""

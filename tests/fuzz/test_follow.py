@@ -170,8 +170,8 @@ def test_a_kernel_that_does_not_start_is_said_when_it_is_asked_for(
         raise BridgeError("the guest does not boot")
 
     monkeypatch.setattr(FakeTarget, "start", fail)
-    closed, booting = FakeTarget.closed, boot()
-    with pytest.raises(BridgeError, match="does not boot"):
+    closed = FakeTarget.closed
+    with boot() as booting, pytest.raises(BridgeError, match="does not boot"):
         Follower(booting, settings(tmp_path), ENVIRONMENT, told)
     assert FakeTarget.closed == closed + 1
 
