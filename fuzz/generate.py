@@ -278,8 +278,13 @@ def duplicate(aim: Aim) -> Mremap:
     if aim.chance(0.25):
         return Mremap(addr, 0, length, MREMAP_MAYMOVE, 0)
     # It overlaps its source only from its start on: no byte of it is behind that by the old length.
-    near = addr + (1 - aim.below(length // PAGE + 2)) * PAGE
-    target = near & WORD if aim.chance(0.6) else aim.target(addr, length)
+    draw = aim.random()
+    if draw < 0.25:
+        target = addr
+    elif draw < 0.6:
+        target = addr + (1 - aim.below(length // PAGE + 2)) * PAGE & WORD
+    else:
+        target = aim.target(addr, length)
     return Mremap(addr, 0, length, _MOVE, target)
 
 
@@ -528,6 +533,16 @@ def change_size(aim: Aim) -> Steps:
     yield resize(aim)
 
 
+def share_and_duplicate(aim: Aim) -> Steps:
+    """Shared memory, and a second mapping of it or of a part."""
+    at, length = aim.low_page(), aim.small()
+    flags, fd = (MAP_ANONYMOUS, -1) if aim.chance(0.5) else (0, aim.file())
+    yield Mmap(at, length, aim.prot(), flags | MAP_SHARED | MAP_FIXED, fd, 0)
+    if aim.chance(0.3):
+        yield touch_vma(aim)
+    yield duplicate(aim)
+
+
 def anything(aim: Aim) -> Steps:
     """Two calls of any kind."""
     yield draw_call(aim)
@@ -563,6 +578,7 @@ SEQUELS: Final[tuple[Recipe, ...]] = (
     lay_siblings,
     place,
     map_and_advise,
+    share_and_duplicate,
     *process.RECIPES,
     *ASKING,
     *filing.FOLLOWING,

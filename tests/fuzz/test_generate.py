@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from errno import errorcode
 from random import Random
 from typing import Any
 
@@ -23,7 +24,7 @@ from abi.environment import Environment, Geometry, Object
 from abi.program import format_program, parse
 from fuzz.aim import Aim
 from fuzz.encode import decode, encode
-from fuzz.generate import DRAWS, OPENINGS, SEQUELS, follow, generate
+from fuzz.generate import DRAWS, OPENINGS, SEQUELS, follow, generate, share_and_duplicate
 from fuzz.mutate import mutate
 from fuzz.restraint import is_costly, is_filling
 from fuzz.statistics import Statistics
@@ -236,6 +237,26 @@ def test_programs_reach_the_rules_of_mremap(geometry: Geometry, objects: Objects
     assert 0.2 <= data["multi_move_share"] <= 0.45, data
     assert statistics.multi_moves_done > statistics.multi_moves * 0.4, data
     assert unmodelled < 100
+
+
+def test_shared_memory_is_duplicated_beside_and_onto_itself(
+    geometry: Geometry, objects: Objects
+) -> None:
+    """Where the target takes the source away, mremap(2) says EFAULT: mm/mremap.c: mremap_to()."""
+    model = Model(ENVIRONMENT, PROFILES["6.18"])
+    done: Counter[tuple[str, str]] = Counter()
+    for seed in range(1500):
+        run = model.start()
+        with suppress(Unmodelled):
+            aim = Aim(Random(seed), run, geometry, objects)
+            follow(aim, share_and_duplicate, 3)
+            last, again = aim.calls[-1], model.start()
+            values = [again.step(call) for call in aim.calls]
+            if isinstance(last, Mremap) and last.old_len == 0:
+                outcome = "done" if values[-1] >= 0 else errorcode[-values[-1]]
+                done["onto" if last.new_addr == last.addr else "elsewhere", outcome] += 1
+    assert done["elsewhere", "done"] > 300
+    assert done["onto", "EFAULT"] > 50
 
 
 def test_the_limit_of_mappings_is_reached_where_that_is_cheap(
