@@ -136,30 +136,46 @@ def lay_special(aim: Aim) -> Steps:
         if i == place and aim.chance(0.5):
             yield Touch(at, min(4, call.length // PAGE), aim.access())
         at += call.length + (PAGE if aim.chance(0.2) else 0)
-    yield Mremap(start, at - start, at - start, _MOVE, aim.target(start, at - start))
+    value = yield Mremap(start, at - start, at - start, _MOVE, aim.target(start, at - start))
     if aim.chance(0.5):
-        yield from use(aim, start, at - start)
+        yield from use(aim, value if value > 0 else start, at - start)
+
+
+def grow_special(aim: Aim) -> Steps:
+    """A special mapping by itself is grown, where it is or elsewhere: some may not be, some merge with nothing."""
+    call = map_special(aim, aim.low_page())
+    if call is None:
+        yield Mmap(aim.low_page(), aim.small(), _RW, _ANON | MAP_FIXED, -1, 0)
+        return
+    value = yield call
+    if value > 0:
+        part = PAGE if aim.chance(0.3) else call.length
+        flags = aim.pick((0, 0, MREMAP_MAYMOVE))
+        yield Mremap(value + call.length - part, part, part + aim.small(), flags, 0)
 
 
 def use(aim: Aim, start: int, length: int) -> Steps:
-    """What is done to a special mapping: cut, advised, protected, moved, touched."""
+    """What is done to a special mapping: cut, advised, protected, grown in its place, moved, touched."""
     for _ in range(aim.pick((1, 2, 2, 3))):
         pages = 1 + aim.below(length // PAGE)
         part = start + aim.below(length // PAGE - pages + 1) * PAGE
         size = length if aim.chance(0.5) else pages * PAGE
         begin = start if size == length else part
         draw = aim.random()
-        if draw < 0.3:
+        if draw < 0.25:
             yield Madvise(begin, size, aim.pick(_ADVICE))
-        elif draw < 0.5:
+        elif draw < 0.4:
             yield Touch(begin, min(4, size // PAGE), aim.access())
-        elif draw < 0.6:
+        elif draw < 0.5:
             yield Mprotect(begin, size, aim.pick((_RW, PROT_READ, PROT_NONE)))
-        elif draw < 0.7:
+        elif draw < 0.6:
             yield Munmap(begin, size)
-        elif draw < 0.8:
+        elif draw < 0.7:
             more = size + aim.below(2) * PAGE
             yield Mremap(begin, aim.pick((size, size, 0)), more, MREMAP_MAYMOVE, 0)
+        elif draw < 0.8:
+            flags = aim.pick((0, MREMAP_MAYMOVE))
+            yield Mremap(start + length - size, size, size + (1 + aim.below(2)) * PAGE, flags, 0)
         else:
             flags = _MOVE | (MREMAP_DONTUNMAP if aim.chance(0.2) else 0)
             yield Mremap(begin, size, size, flags, aim.target(begin, size))
@@ -225,5 +241,5 @@ def alias(aim: Aim) -> Steps:
     yield from aim.pick((mix_attaches, map_twice))(aim)
 
 
-LAYING: Final = (lay_special, lay_special, split_segment, alias)
+LAYING: Final = (lay_special, lay_special, grow_special, split_segment, alias)
 DRAWS: Final = (attach_anywhere, detach)

@@ -43,7 +43,7 @@ def _name(function: Any) -> str:
 
 @pytest.fixture(scope="session")
 def programs(new_run: NewRun, geometry: Geometry, objects: Objects) -> list[Program]:
-    return [generate(Random(seed), new_run(), geometry, objects) for seed in range(4000)]
+    return [generate(Random(seed), new_run(), geometry, objects) for seed in range(5000)]
 
 
 def test_the_seed_decides(new_run: NewRun, geometry: Geometry, objects: Objects) -> None:

@@ -199,7 +199,9 @@ def test_unmodelled_reaches_the_caller(
 
 def test_descent_keeps_reaching_the_rules(geometry: Geometry, objects: Objects) -> None:
     """After four generations of mutants, without any selection, mremap still works and spans."""
-    model = Model(Environment(geometry, (), objects), PROFILES["6.18"])
+    heap = geometry.heap
+    environment = Environment(geometry, (), objects, start_brk=heap, brk=heap)
+    model = Model(environment, PROFILES["6.18"])
     rng = Random(7)
     statistics = Statistics()
     unmodelled = 0
