@@ -111,7 +111,7 @@ def build(
         make = _Make(tree, place, arch, features, _COVERED if covered is None else covered)
         dropped = _configure(make, wanted(arch, features))
         if dropped:
-            say(f"{base} does not have {', '.join(dropped)}")
+            say(f"not in this kernel: {', '.join(dropped)}")
         make.run(_IMAGE[arch], progress)
         release = (place / "include/config/kernel.release").read_text().strip()
         with cache.adding(name, arch, release, f"{_BUILT}{origin}", features) as made:
