@@ -216,10 +216,15 @@ def lock_later(aim: Aim) -> Steps:
 def lock_rest(aim: Aim) -> Steps:
     """A part of what is mapped is locked, then all of it, mostly in the same way, or none: what was cut merges."""
     onfault = aim.chance(0.3)
-    for _ in range(aim.pick((1, 1, 2))):
-        addr, length = _part(aim) if aim.chance(0.7) else _range(aim)
+    if aim.chance(0.5):
+        addr, pages = aim.low_page(), aim.pick((3, 4, 6))
+        yield Mmap(addr, pages * PAGE, _RW, _ANON | MAP_FIXED, -1, 0)
+        parts = [(addr, (1 + aim.below(pages - 2)) * PAGE)]
+    else:
+        parts = [_part(aim) if aim.chance(0.7) else _range(aim) for _ in range(aim.pick((1, 2)))]
+    for addr, length in parts:
         yield Mlock2(addr, length, MLOCK_ONFAULT) if onfault else Mlock(addr, length)
-    if aim.chance(0.4):
+    if aim.chance(0.5):
         # What merges has a neighbour that does not.
         yield Mprotect(addr + length + (1 + aim.below(2)) * PAGE, PAGE, aim.prot())
     alike = MCL_CURRENT | (MCL_ONFAULT if onfault else 0)
