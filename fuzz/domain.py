@@ -90,6 +90,8 @@ RULES: Final[tuple[Rule, ...]] = (
 
 #: Where a comparison ends: the reason that is shown and counted -> why the model says no more.
 ENDS: Final = {
+    "what is kept in secret memory behind 2**63 bytes": "its pages are none of the file's, stay with it, and are not"
+    " put back before the next program",
     "how long bytes behind the end of a file last": "what is written behind the end, in the last page, is zeroed when"
     " the page is written back, whenever that is",
     "which pages of its own the executor has used": "it is about memory that the executor goes on using while it"

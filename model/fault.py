@@ -127,6 +127,8 @@ def _write(space: AddressSpace, page: int) -> None:
         inode, index = vma.file.inode, vma.page_offset(page << PAGE_SHIFT)
         if index == inode.pages - 1 and 0 < inode.tail < _WORD_BYTES:
             raise Unmodelled("how long bytes behind the end of a file last")
+        if vma.file.is_negative(index):
+            raise Unmodelled("what is kept in secret memory behind 2**63 bytes")
         inode.words[index] = tag
 
 
@@ -241,7 +243,7 @@ def _fault_file(space: AddressSpace, vma: Vma, page: int, *, write: bool, cow: b
     inode = vma.file.inode
     index = vma.pgoff + page - (vma.start >> PAGE_SHIFT)
     if not inode.shmem:
-        if index >= inode.pages:
+        if vma.file.is_past_end(index):
             return TOUCH_SIGBUS
         space.ptes[page] = PTE_FILE
         if cow:

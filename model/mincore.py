@@ -6,7 +6,7 @@ from typing import Final
 from abi.calls import Mincore
 from abi.consts import PAGE, PAGE_SHIFT
 from model import hugetlb
-from model.errors import SyscallError
+from model.errors import SyscallError, Unmodelled
 from model.flags import VM_HUGETLB
 from model.space import PTE_ANON, PTE_FILE, PTE_KIND, AddressSpace
 from model.vma import Vma
@@ -63,5 +63,7 @@ def _is_in_memory(space: AddressSpace, vma: Vma, page: int) -> bool:
         return False
     index = vma.page_offset(page << PAGE_SHIFT)
     if vma.is_secret:
+        if vma.file.is_negative(index):
+            raise Unmodelled("what is kept in secret memory behind 2**63 bytes")
         return index < inode.pages  # all of it was made before any program
     return kind == PTE_FILE or (not vma.anonymous and index in inode.cached)

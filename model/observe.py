@@ -177,7 +177,7 @@ def _reading(space: AddressSpace, vma: Vma, page: int, filled: set[tuple[int, in
         if kind != PTE_FILE and not hugetlb.reads(space, vma, page, filled):
             return bad
     elif kind != PTE_FILE:
-        if index >= inode.pages:
+        if vma.file.is_past_end(index):
             return bad
         if inode.shmem:
             cached = index in inode.cached or (inode.ident, index) in filled

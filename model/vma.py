@@ -198,6 +198,16 @@ class File:
         self.regular = regular
         self.late = late
 
+    def is_past_end(self, index: int) -> bool:
+        """No page of this number is to be had."""
+        return index >= self.inode.pages and not self.is_negative(index)
+
+    def is_negative(self, index: int) -> bool:
+        """It is taken for one before the file's end, for the offset in bytes is a signed number of 64 bits: of secret
+        memory, which mremap(2) lets grow beyond the largest file (mm/secretmem.c: secretmem_fault())."""
+        secret = self.kind is not None and self.kind.secret
+        return secret and index << PAGE_SHIFT & 1 << 63 != 0
+
 
 #: A memory policy: its mode, its flags, its nodes, and the nodes as they were asked for where the flags keep them
 #: (mm/mempolicy.c: __mpol_equal()).

@@ -3,6 +3,7 @@
 import pytest
 
 from abi.trace import CODES
+from model.errors import Unmodelled
 from model.flags import CODES as VM_CODES
 from model.profile import PROFILES
 from tests.environments import ENVIRONMENT
@@ -212,6 +213,16 @@ def test_secret_memory_is_as_large_as_what_may_be_locked() -> None:
         "W+0, EAGAIN",
         "e" * 128,
     )
+
+
+def test_secret_memory_behind_the_largest_offset_is_before_its_end() -> None:
+    """The offset in bytes is signed where it asks for its size."""
+    drawing = Drawing(".", profile=PROFILES["7.3"])
+    high = f"mmap(W+0, 1p, {_RW}, {_SHARED}, secretmem, 0x7fffffffffffe000); mremap(W+0, 1p, 4p, 0, NULL)"
+    assert drawing.do(high) == ["W+0", "W+0"]
+    assert drawing.do("touch(W+0, 4, read)") == ["BUS BUS ok ok"]
+    with pytest.raises(Unmodelled, match="behind 2"):
+        drawing.do("touch(W+2, 1, write)")
 
 
 def test_later_kernels_do_not_lock_secret_memory() -> None:
