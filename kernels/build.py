@@ -140,9 +140,13 @@ class _Make:
         ]  # fmt: skip
         stems = {Path(path).stem for path in covered}
         # Lines, which cost little: for what is covered, and for stacks that a report shows.
-        self._command += [f"CFLAGS_{each}.o=-g1" for each in sorted({*_COVERED, *stems})]
+        flags = dict.fromkeys({*_COVERED, *stems}, "-g1")
         if "kcov" in features:
             self._command += [f"KCOV_INSTRUMENT_{each}.o=y" for each in sorted(stems)]
+            if arch == "uml":
+                # It calls by register, so that what is called cannot be told (`kernels.blocks`).
+                flags |= dict.fromkeys(stems, "-g1 -mcmodel=small")
+        self._command += [f"CFLAGS_{each}.o={flags[each]}" for each in sorted(flags)]
         # What a surrounding make left must not take part.
         kept = {
             k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")

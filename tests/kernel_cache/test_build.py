@@ -105,7 +105,7 @@ def test_what_make_is_told(tree: Path, kernels: Path, monkeypatch: pytest.Monkey
     place = kernels / cache.BUILDS / "linux-uml-kasan-kcov"
     assert f"-C {tree} O={place} ARCH=um CC=gcc" in configured
     assert f"KCONFIG_ALLCONFIG={place}/" in configured
-    assert "CFLAGS_mremap.o=-g1" in compiled
+    assert "CFLAGS_mremap.o=-g1 -mcmodel=small" in compiled, "calls that can be told"
     assert "KCOV_INSTRUMENT_mremap.o=y" in compiled
     assert compiled.endswith(" linux False")
 
