@@ -1138,12 +1138,6 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
             "VMAs share an anon_vma only if their page offsets are contiguous",
         ),
         (
-            "end-of-file-a-page-late",
-            "if index >= inode.pages:",
-            "if index > inode.pages:",
-            "the first page behind the end of a file is SIGBUS",
-        ),
-        (
             "end-of-shmem-a-page-late",
             "if index >= inode.pages or",
             "if index > inode.pages or",
@@ -1330,6 +1324,12 @@ MISTAKES: Final[tuple[Mistake, ...]] = (
     ),
     *_in(
         "model/vma.py",
+        (
+            "end-of-file-a-page-late",
+            "index >= self.inode.pages and not",
+            "index > self.inode.pages and not",
+            "the first page behind the end of a file is SIGBUS",
+        ),
         (
             "grown-file-shows-old-data",
             "            self.drop(pages, self.pages)\n",
