@@ -108,6 +108,8 @@ def search_patches(
         with tempfile.TemporaryDirectory(prefix="vmadiff-ablation-") as name:
             images = None if blocks else kernels[patch.name]
             row = attempt(patch, seconds, seed, Path(name), guided=guided, images=images)
+        if not row.sequences:
+            sys.exit(f"{patch.name}: {row.problem or 'no program ran'}")
         rows.append(
             {
                 "target": TREE,
