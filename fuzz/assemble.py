@@ -1,6 +1,7 @@
 """Puts a worker together: executor, model, producer, seeds."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -37,17 +38,18 @@ def assemble(
     settings = replace(settings, batch=target.batch or settings.batch)
     site = target.site(user=settings.user, worker=settings.worker)
     # They boot while this one does.
-    others = [Booting(name, user=settings.user, worker=settings.worker) for name in settings.also]
-    try:
+    with ExitStack() as boots:
+        others = [
+            boots.enter_context(Booting(name, user=settings.user, worker=settings.worker))
+            for name in settings.also
+        ]
         worker, producer = join(settings, site, tell, reached, branches)
         worker.listen()
         worker.followers += [
             Follower(each, settings, worker.environment, tell, producer.steering) for each in others
         ]
-    except BaseException:
-        for each in others:
-            each.close()
-        raise
+        # The followers end them now.
+        boots.pop_all()
     if target.unwatched:
         tell("note", text=target.unwatched)
     return worker, producer

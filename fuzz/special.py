@@ -98,6 +98,11 @@ def map_special(aim: Aim, at: int, names: tuple[str, ...] = ()) -> Mmap | None:
     return Mmap(addr, length, aim.pick(shape.prots), flags, aim.descriptor(name), offset)
 
 
+def map_plain(aim: Aim, at: int) -> Mmap:
+    """A few pages of memory."""
+    return Mmap(at, aim.small(), _RW, _ANON | MAP_FIXED, -1, 0)
+
+
 def unmoved(aim: Aim, at: int) -> Mmap | Shmat | None:
     """What has to move alone: a bpf map or a segment; None if there is neither."""
     if aim.segments() and aim.chance(0.6):
@@ -128,7 +133,7 @@ def lay_special(aim: Aim) -> Steps:
     place = aim.below(count)
     for i in range(count):
         call = map_special(aim, at) if i == place else None
-        call = call or Mmap(at, aim.small(), _RW, _ANON | MAP_FIXED, -1, 0)
+        call = call or map_plain(aim, at)
         value = yield call
         if not call.flags & MAP_FIXED and value > 0:
             yield from use(aim, value, call.length)
@@ -145,7 +150,7 @@ def grow_special(aim: Aim) -> Steps:
     """A special mapping by itself is grown, where it is or elsewhere: some may not be, some merge with nothing."""
     call = map_special(aim, aim.low_page())
     if call is None:
-        yield Mmap(aim.low_page(), aim.small(), _RW, _ANON | MAP_FIXED, -1, 0)
+        yield map_plain(aim, aim.low_page())
         return
     value = yield call
     if value > 0:
@@ -222,7 +227,7 @@ def map_twice(aim: Aim) -> Steps:
     """Two mappings of one special object; the first is perhaps written to, or unmapped before the second."""
     first = map_special(aim, aim.low_page())
     if first is None:
-        yield Mmap(aim.low_page(), aim.small(), _RW, _ANON | MAP_FIXED, -1, 0)
+        yield map_plain(aim, aim.low_page())
         return
     name = next(name for name in SHAPES if aim.descriptor(name) == first.fd)
     value = yield first

@@ -89,10 +89,12 @@ class Worker:
         self._tell = tell
         self._branches = branches
         self._environment = executor.environment
-        if settings.watched_here:
-            executor.watch(settings.watched_here)
         if settings.watched:
             producer.steering = producer.steering or Steering()
+        #: Learns from what programs reach on this kernel, if anything of it is watched.
+        self._steering = producer.steering if settings.watched_here else None
+        if settings.watched_here:
+            executor.watch(settings.watched_here)
         self._ledger = Ledger(settings, self._environment, known, tell)
         #: What other executors' kernels printed while they tried programs.
         self._overheard: list[tuple[Ran, bytes]] = []
@@ -386,8 +388,8 @@ class Worker:
                 self._blocks += observed.fresh
                 self._producer.keep(prepared.program)
                 self._save(prepared.program)
-            if self._settings.watched_here and self._producer.steering is not None:
-                self._producer.steering.approach(
+            if self._steering is not None:
+                self._steering.approach(
                     prepared.program, prepared.made_of, observed.near, observed.rarest
                 )
             if observed.data != prepared.expected or observed.loss is not None:

@@ -198,6 +198,11 @@ class File:
         self.regular = regular
         self.late = late
 
+    @property
+    def is_secret(self) -> bool:
+        """It is of memfd_secret(2)."""
+        return self.kind is not None and self.kind.secret
+
     def is_past_end(self, index: int) -> bool:
         """No page of this number is to be had."""
         return index >= self.inode.pages and not self.is_negative(index)
@@ -205,8 +210,7 @@ class File:
     def is_negative(self, index: int) -> bool:
         """It is taken for one before the file's end, for the offset in bytes is a signed number of 64 bits: of secret
         memory, which mremap(2) lets grow beyond the largest file (mm/secretmem.c: secretmem_fault())."""
-        secret = self.kind is not None and self.kind.secret
-        return secret and index << PAGE_SHIFT & 1 << 63 != 0
+        return self.is_secret and index << PAGE_SHIFT & 1 << 63 != 0
 
 
 #: A memory policy: its mode, its flags, its nodes, and the nodes as they were asked for where the flags keep them
@@ -309,7 +313,7 @@ class Vma:
     @property
     def is_secret(self) -> bool:
         """The kernel does not get at its pages on behalf of a program (mm/secretmem.c: vma_is_secretmem())."""
-        return self.file is not None and self.file.kind is not None and self.file.kind.secret
+        return self.file is not None and self.file.is_secret
 
     def page_offset(self, addr: int) -> int:
         """The page offset of `addr` in what is mapped (pages; include/linux/pagemap.h: linear_page_index())."""

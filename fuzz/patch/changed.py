@@ -58,7 +58,8 @@ class Changed:
         """The blocks to aim at: those of changed lines and of changed functions; where none is changed, of changed
         files. As many as can be watched, the nearest first; by address."""
         own = self.own(blocks)
-        others = [block for block in blocks if block not in own]
+        known = set(own)
+        others = [block for block in blocks if block not in known]
         inside = [block for block in others if any(map(self.function_of, block.lines))]
         return _most([*own, *inside] or others)
 
