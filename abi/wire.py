@@ -101,6 +101,7 @@ CONTROL: Final = (
     "seen",  # bit n: the object with ident n was mapped
     "changed",  # bit n: the object with ident n may have been written to
     "resized",  # bit n: descriptor n was
+    "unrestored",  # 1: not all of them are as they were
     "contents",  # bit n: contents of the object with ident n are compared
     "resident",  # bit n: so is which of its pages are present
     "full",  # 1: the program is observed in full
@@ -157,6 +158,7 @@ START_STEPS: Final = (
     "a malformed request",
     "its shared memory was replaced",
     "the reader of its userfaultfd's events is gone",
+    "emptying SysV segments and secret memory",
 )
 START_NAMES: Final = (
     "NONE",
@@ -174,6 +176,7 @@ START_NAMES: Final = (
     "REQUEST",
     "REPLACED",
     "READER",
+    "RESTORE",
 )
 
 #: A result: offset and length of its trace in the results area (bytes), RESULT_* status, DIRTY_* reason, how many
@@ -190,6 +193,7 @@ DIRTY_SIZE: Final = 2
 DIRTY_LOCKED: Final = 3
 DIRTY_ASKED: Final = 4
 DIRTY_OWN: Final = 5
+DIRTY_OBJECTS: Final = 6
 DIRTY_TEXTS: Final = (
     "",
     "mappings were left after unmapping everything",
@@ -197,6 +201,7 @@ DIRTY_TEXTS: Final = (
     "VmLck did not return to its initial value",
     "",
     "the executor's own mappings were changed",
+    "SysV segments or secret memory could not be emptied",
 )
 
 #: Program flags: start the executor anew afterwards, the program may have left invisible traces; observe it in full.

@@ -9,7 +9,7 @@
 #include <linux/types.h>
 #include <linux/userfaultfd.h>
 
-#define ABI_HASH 0x6638785930eede40ULL
+#define ABI_HASH 0x359a3a736486e75cULL
 
 /* The calls: opcode, name, arguments. Those of the first list are system calls. */
 #define ABI_SYSCALLS(X) \
@@ -135,30 +135,31 @@ enum abi_control {
 	CTL_SEEN = 51,
 	CTL_CHANGED = 52,
 	CTL_RESIZED = 53,
-	CTL_CONTENTS = 54,
-	CTL_RESIDENT = 55,
-	CTL_FULL = 56,
-	CTL_CLOCK = 57,
-	CTL_WORD = 58,
-	CTL_SAW_LOCKED = 59,
-	CTL_RELOCK = 60,
-	CTL_LIMITED = 61,
-	CTL_MOVED_BRK = 62,
-	CTL_FILL_START = 63,
-	CTL_FILL_END = 64,
-	CTL_SOFT_AS = 65,
-	CTL_SOFT_DATA = 66,
-	CTL_SOFT_MEMLOCK = 67,
-	CTL_SOFT_STACK = 68,
-	CTL_NAMED = 69,
-	CTL_FAIL_NTH = 70,
-	CTL_SAW_PRCTL = 71,
-	CTL_IDENT_OVERFLOW = 72,
-	CTL_EVENTS = 73,
-	CTL_ARMED = 74,
-	CTL_PROTECTED = 75,
-	CTL_READER_PID = 76,
-	CTL_CHILD = 77,
+	CTL_UNRESTORED = 54,
+	CTL_CONTENTS = 55,
+	CTL_RESIDENT = 56,
+	CTL_FULL = 57,
+	CTL_CLOCK = 58,
+	CTL_WORD = 59,
+	CTL_SAW_LOCKED = 60,
+	CTL_RELOCK = 61,
+	CTL_LIMITED = 62,
+	CTL_MOVED_BRK = 63,
+	CTL_FILL_START = 64,
+	CTL_FILL_END = 65,
+	CTL_SOFT_AS = 66,
+	CTL_SOFT_DATA = 67,
+	CTL_SOFT_MEMLOCK = 68,
+	CTL_SOFT_STACK = 69,
+	CTL_NAMED = 70,
+	CTL_FAIL_NTH = 71,
+	CTL_SAW_PRCTL = 72,
+	CTL_IDENT_OVERFLOW = 73,
+	CTL_EVENTS = 74,
+	CTL_ARMED = 75,
+	CTL_PROTECTED = 76,
+	CTL_READER_PID = 77,
+	CTL_CHILD = 78,
 };
 enum abi_start {
 	START_NONE = 0,
@@ -176,6 +177,7 @@ enum abi_start {
 	START_REQUEST = 12,
 	START_REPLACED = 13,
 	START_READER = 14,
+	START_RESTORE = 15,
 };
 
 /* Numbers. */
@@ -210,6 +212,7 @@ enum abi_start {
 #define ABI_DIRTY_LOCKED 0x3
 #define ABI_DIRTY_ASKED 0x4
 #define ABI_DIRTY_OWN 0x5
+#define ABI_DIRTY_OBJECTS 0x6
 #define ABI_FLAG_RECYCLE 0x1
 #define ABI_FLAG_FULL 0x2
 #define ABI_OBJECT_SHARED 0x1

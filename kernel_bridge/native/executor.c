@@ -395,10 +395,11 @@ static void rewrite(const struct abi_object *object)
 		cut(object);
 }
 
-void restore_objects(void)
+s64 restore_objects(void)
 {
 	const struct abi_object *object = SHARED(OBJECTS);
 	u64 mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+	s64 err;
 
 	for (; object->fd; object++) {
 		u64 resized = CTL(RESIZED) >> object->fd & 1 && object->flags & ABI_OBJECT_RESIZE;
@@ -421,8 +422,10 @@ void restore_objects(void)
 		    sys(fallocate, object->fd, mode, object->data, 1ULL << 40))
 			cut(object);
 	}
-	special_restore();
 	CTL(RESIZED) = 0;
+	err = special_restore();
+	CTL(UNRESTORED) = !!err;
+	return err;
 }
 
 /* Undo what no unmapping undoes: limits, how memory is locked, the break. */
@@ -462,7 +465,7 @@ static u32 reset(const struct abi_record *last, u64 count)
 {
 	u64 base_count = CTL(BASE_COUNT), gap = 0, data;
 	struct abi_counters counters;
-	s64 n;
+	s64 n, unrestored;
 
 	if (CTL(LIMITED))
 		restore_limits();
@@ -478,7 +481,7 @@ static u32 reset(const struct abi_record *last, u64 count)
 	if (CTL(ARMED))
 		events_drain();
 	restore_process();
-	restore_objects();
+	unrestored = restore_objects();
 	if (CTL(SAW_PRCTL)) {
 		sys(prctl, PR_SET_THP_DISABLE, 1, 0, 0, 0);
 		sys(prctl, PR_SET_MEMORY_MERGE, 0, 0, 0, 0);
@@ -491,6 +494,8 @@ static u32 reset(const struct abi_record *last, u64 count)
 		return only_own(SCRATCH, n) ? ABI_DIRTY_OWN : ABI_DIRTY_LAYOUT;
 	if (layout_vm_size(&data) != (s64)CTL(BASE_SIZE) || data != CTL(BASE_DATA))
 		return ABI_DIRTY_SIZE;
+	if (unrestored)
+		return ABI_DIRTY_OBJECTS;
 	/* Secret memory is locked without having been asked for. */
 	if (CTL(SEEN) >> ABI_IDENT_SECRETMEM & 1)
 		CTL(SAW_LOCKED) = 1;

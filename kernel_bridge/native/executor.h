@@ -22,8 +22,11 @@ int same_records(const struct abi_record *a, const struct abi_record *b, u64 cou
 int touch_word(u64 addr, u64 write, u64 tag);
 /* Catch what a touch may raise. */
 void catch_signals(void);
-/* Give the objects that a program may have changed their size and their data again. */
-void restore_objects(void);
+/*
+ * Give the objects that a program may have changed their size and their data again. Returns 0 or -errno: some are
+ * written to through mappings, for which what was left mapped may leave no room.
+ */
+s64 restore_objects(void);
 /* Go on with a batch, or wait for one. */
 void serve(void) __attribute__((noreturn));
 

@@ -31,34 +31,41 @@ s64 special_learn(void)
 }
 
 /* Secret memory has no write(), nor holes. */
-static void rewrite(const struct abi_object *object)
+static s64 rewrite(const struct abi_object *object)
 {
 	s64 at = sys(mmap, 0, object->size, PROT_READ | PROT_WRITE, MAP_SHARED, object->fd, 0);
 
 	if (IS_ERROR(at))
-		return;
+		return at;
 	for (u64 offset = 0; offset < object->size; offset += ABI_PAGE)
 		*(volatile u64 *)(at + offset) = 0;
-	sys(munmap, at, object->size);
+	return sys(munmap, at, object->size);
 }
 
-void special_restore(void)
+/* Make a segment one that nobody has written to. */
+static s64 empty(u64 number)
+{
+	s64 at = sys(shmat, special_segment(number), 0, 0), err;
+
+	if (IS_ERROR(at))
+		return at;
+	err = sys(munlock, at, ABI_SEGMENT_SIZE);
+	if (!err)
+		err = sys(madvise, at, ABI_SEGMENT_SIZE, MADV_REMOVE);
+	sys(shmdt, at);
+	return err;
+}
+
+s64 special_restore(void)
 {
 	const struct abi_object *object = SHARED(OBJECTS);
+	s64 err = 0;
 
-	for (; object->fd; object++)
+	for (; object->fd && !err; object++)
 		if (object->flags & ABI_OBJECT_UNWRITTEN && CTL(CHANGED) >> object->ident & 1)
-			rewrite(object);
-	for (u64 i = 0; i < ABI_SEGMENTS; i++) {
-		s64 at;
-
-		if (!(CTL(SEEN) >> (ABI_IDENT_SHM0 + i) & 1))
-			continue;
-		at = sys(shmat, special_segment(i), 0, 0);
-		if (IS_ERROR(at))
-			continue;
-		sys(munlock, at, ABI_SEGMENT_SIZE);
-		sys(madvise, at, ABI_SEGMENT_SIZE, MADV_REMOVE);
-		sys(shmdt, at);
-	}
+			err = rewrite(object);
+	for (u64 i = 0; i < ABI_SEGMENTS && !err; i++)
+		if (special_segment(i) >= 0 && CTL(SEEN) >> (ABI_IDENT_SHM0 + i) & 1)
+			err = empty(i);
+	return err;
 }

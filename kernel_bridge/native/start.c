@@ -298,16 +298,30 @@ static u64 task_size(void)
 	return high;
 }
 
+/* Of the first start of a process: another may have died with them changed. */
+static void restore_all(void)
+{
+	CTL(SEEN) = CTL(CHANGED) = CTL(RESIZED) = ~0ULL;
+	CTL(UNRESTORED) = 1;
+}
+
+/* What could not be restored while a program's mappings were in the way. */
+static void restore_rest(void)
+{
+	s64 err = CTL(UNRESTORED) ? restore_objects() : 0;
+
+	/* Nobody has written to secret memory where nothing may be locked. */
+	if (err && err != -EAGAIN)
+		fail(START_RESTORE, err);
+}
+
 static void __attribute__((noreturn, used)) on_own_stack(void)
 {
 	CTL(TASK_SIZE) = task_size();
 	CTL(BRK) = sys(brk, 0);
-	if (!CTL(RECYCLES)) {
-		/* Another process may have died with them changed. */
-		CTL(SEEN) = CTL(CHANGED) = ~0ULL;
-		CTL(RESIZED) = ~0ULL;
-		restore_objects();
-	}
+	if (!CTL(RECYCLES))
+		restore_all();
+	restore_rest();
 	unmap_others();
 	if (CTL(PROTECT))
 		protect();

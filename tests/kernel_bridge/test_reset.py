@@ -58,3 +58,22 @@ def test_seals_cost_the_address_space_and_no_more(kernel: KernelExecutor) -> Non
     assert after[0].dirty
     assert values(kernel.environment, after[0])[1:] == [0, geometry.heap + 2 * 4096, 0]
     assert after[1:] == before
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["shmat(0, W+0, 0)\n", "mmap(W+0, 4p, PROT_READ|PROT_WRITE, MAP_SHARED, secretmem, 0)\n"],
+)
+def test_what_a_full_address_space_keeps_from_being_emptied_is_emptied(
+    kernel: KernelExecutor, written: str
+) -> None:
+    """Sealed, the filler stays mapped, and leaves no room to map what the program has written to."""
+    environment = kernel.environment
+    if "secretmem" in written and all(each.name != "secretmem" for each in environment.objects):
+        pytest.skip(environment.missing["secretmem"])
+    tells = parse(written + "touch(W+0, 4, read)\n", environment.geometry)
+    before = kernel.run([tells], full=True)
+    full = "touch(W+0, 4, write)\nfill(0x300000000000, 1)\nmseal(0x300000000000, 1p, 0)\n"
+    after = kernel.run([parse(written + full, environment.geometry), tells], full=True)
+    assert values(environment, after[0])[1:] == [0, 0, 0], "the address space was not full"
+    assert after[1:] == before
