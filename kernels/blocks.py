@@ -36,10 +36,11 @@ class Block:
 
 
 def blocks(vmlinux: Path, files: Collection[str]) -> list[Block]:
-    """The blocks with a line of one of these files, which are paths within the tree, by address.
+    """The blocks with a line of one of these files, which are paths within the tree, by address; none where the kernel
+    has no code of them.
 
     Raises:
-        KernelError: the image has no such blocks, or cannot be read.
+        KernelError: the image has code of them and tells KCOV of nothing, or cannot be read.
     """
     try:
         with vmlinux.open("rb") as file:
@@ -48,7 +49,7 @@ def blocks(vmlinux: Path, files: Collection[str]) -> list[Block]:
             rows = sorted(_rows(elf, files))
     except (OSError, ELFError) as error:
         raise KernelError(f"{vmlinux}: {error}") from None
-    if not sites:
+    if rows and not sites:
         raise KernelError(f"{vmlinux}: it was built without KCOV")
     return list(_join(sites, rows))
 

@@ -102,7 +102,8 @@ def test_files_that_are_not_there_have_no_blocks(image: Path) -> None:
 
 def test_what_has_no_blocks_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.c").write_text("int main(void) { return 0; }\n")
-    subprocess.run(["gcc", "a.c", "-o", "plain"], cwd=tmp_path, check=True)
+    subprocess.run(["gcc", "-g1", "a.c", "-o", "plain"], cwd=tmp_path, check=True)
+    assert blocks(tmp_path / "plain", ["mm/b.c"]) == [], "it has nothing of that file"
     with pytest.raises(KernelError, match="built without KCOV"):
         blocks(tmp_path / "plain", ["a.c"])
     (tmp_path / "text").write_text("no image")
