@@ -25,11 +25,11 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from bench.mutants.run import TREE, Mutant, attempt, mutants
+from bench.mutants.run import TREE, Mutant, Row, attempt, mutants
 from fuzz.display import Screen
 from fuzz.mistakes import MISTAKES, Mistake
 from fuzz.probe import examine
-from fuzz.selftest import selftest
+from fuzz.selftest import Result, selftest
 from fuzz.storage import write_atomically
 from fuzz.targets import LOCAL, Target
 
@@ -80,17 +80,8 @@ def search(
             blocks=blocks,
         )
         return [
-            {
-                "target": target,
-                "arm": arm,
-                "seed": seed,
-                "mistake": result.name,
-                "found": result.found,
-                "sequences": result.sequences,
-                "seconds": _seconds(state / str(number), result.seconds),
-                "problem": result.problem,
-            }
-            for number, result in enumerate(found)
+            _row(target, arm, seed, each, _seconds(state / str(number), each.seconds), each.found)
+            for number, each in enumerate(found)
         ]
 
 
@@ -110,19 +101,23 @@ def search_patches(
             row = attempt(patch, seconds, seed, Path(name), guided=guided, images=images)
         if not row.sequences:
             sys.exit(f"{patch.name}: {row.problem or 'no program ran'}")
-        rows.append(
-            {
-                "target": TREE,
-                "arm": arm,
-                "seed": seed,
-                "mistake": patch.name,
-                "found": row.is_found,
-                "sequences": row.sequences,
-                "seconds": row.seconds,
-                "problem": row.problem,
-            }
-        )
+        rows.append(_row(TREE, arm, seed, row, row.seconds, row.is_found))
     return rows
+
+
+def _row(
+    target: str, arm: str, seed: int, of: Result | Row, seconds: float, found: bool
+) -> dict[str, Any]:
+    return {
+        "target": target,
+        "arm": arm,
+        "seed": seed,
+        "mistake": of.name,
+        "found": found,
+        "sequences": of.sequences,
+        "seconds": seconds,
+        "problem": of.problem,
+    }
 
 
 def _seconds(directory: Path, otherwise: float) -> float:
