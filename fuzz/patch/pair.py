@@ -22,8 +22,8 @@ from kernels.workshop import Workshop
 SEARCH: Final = ("kcov", "fault-injection", "debug-vm")
 KASAN: Final = ("kasan", "debug-vm")
 _BUILT: Final = "built.json"
-#: Kernels of other series of the same tree that are kept.
-_KEPT: Final = 6
+#: Kernels of other series of the same tree that are kept: those without and with each of eight.
+_KEPT: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
