@@ -3,10 +3,10 @@
     python bench/ablation.py [--target KERNEL] [--arms ARM ...] [--only MISTAKE ...] [--seeds 5] [--sequences 20000]
     python bench/ablation.py --patches NAME ... [--arms ARM ...] [--seeds 5] [--time 120]
 
-The second searches for wrong patches of bench/mutants/ (no more than eight: so many pairs of kernels are kept). Every arm
-searches for every mistake or patch with every seed; of what is not found within `--sequences` or `--time`, the sequences
-that were run count. The arms take turns, so that a busy machine is as busy for one as for the other. Prints a table and
-writes bench/ablation.json, where the results of other kernels and mistakes stay. What the arms are is in
+The second searches for wrong patches of bench/mutants/ (no more than eight: so many pairs of kernels are kept). Every
+arm searches for every mistake or patch with every seed; of what is not found within `--sequences` or `--time`, the
+sequences that were run count. The arms take turns, so that a busy machine is as busy for one as for the other. Prints a
+table and writes bench/ablation.json, where the results of other kernels and mistakes stay. What the arms are is in
 bench/README.md.
 """
 

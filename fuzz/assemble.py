@@ -74,7 +74,7 @@ def join(
         places = [*(corpus.shipped() if settings.seeds else ()), settings.corpus_path]
         names = {path.name for path in corpus.files_of(settings.corpus_path)}
         producer.queue.extend(seeds(places, environment.geometry, tell))
-        known = [] if settings.unmask else load_known(corpus.DIVERGENCES)
+        known = load_known(corpus.DIVERGENCES)
         worker = Worker(settings, site, executor, producer, statistics, known, tell, branches)
         worker.names |= names
     except BaseException:

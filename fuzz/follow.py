@@ -76,7 +76,7 @@ class Follower:
             model, executor.environment, Random(settings.seed), Statistics(), set()
         )
         self._producer.steering = steering
-        known = [] if settings.unmask else load_known(corpus.DIVERGENCES)
+        known = load_known(corpus.DIVERGENCES)
         self._worker = Worker(
             own,
             target.site(user=settings.user, worker=settings.worker),

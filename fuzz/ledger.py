@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ _MOST_SIGNATURES: Final = 500
 _MOST_LOSSES: Final = 100
 #: How the signature of a failure of the model itself begins.
 CRASHED: Final = "the model failed"
+_SPARED: Final = "no, for it is known, and has a smaller program there"
 
 Tell = Callable[..., None]
 
@@ -70,7 +72,8 @@ class Ledger:
                 path = str(directory)
                 with findings.claimed(directory) as is_ours:
                     if is_ours:
-                        finding = refine(finding)
+                        spared = self.is_spared(text)
+                        finding = replace(finding, minimized=_SPARED) if spared else refine(finding)
                         findings.rewrite(directory, finding)
         finally:
             self._find(text, path, known, "" if path or known else finding.text(), finding)
@@ -89,6 +92,10 @@ class Ledger:
         finally:
             self._find(text, str(path or ""), known, "" if path or known else finding.text())
         return path if new else None
+
+    def is_spared(self, text: str) -> bool:
+        """Whether a finding need not be made smaller: its programs are with what is known, and time is for others."""
+        return not self._settings.reduce_known and self._known_as(text) is not None
 
     def failure(self, prepared: Prepared) -> None:
         """The model itself failed: a finding, though not about the kernel."""
@@ -124,6 +131,10 @@ class Ledger:
         }
 
     def _explained(self, text: str) -> Known | None:
+        """What masks it."""
+        return None if self._settings.unmask else self._known_as(text)
+
+    def _known_as(self, text: str) -> Known | None:
         return explanation(text, self._environment.release, self._known)
 
     def _find(

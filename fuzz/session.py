@@ -40,8 +40,8 @@ class Options:
     """What a session is asked to do. Directories exist; release: that of the kernel, for people; seconds None means no
     limit, as does runs None; compiled: the directory of the compiled model, None to run what is written; held: the
     release whose behaviour was asked for, "" for the kernel's own; resumable: how far it comes is written down, so that
-    another can go on there; watched, like, until_found, enumerate: as in `fuzz.settings.Settings`, where `runs` is only
-    how many programs there are to be compared."""
+    another can go on there; reduce_known, watched, like, until_found, enumerate: as in `fuzz.settings.Settings`, where
+    `runs` is only how many programs there are to be compared."""
 
     state: Path
     corpus: Path
@@ -54,6 +54,7 @@ class Options:
     guided: bool = True
     seeds: bool = True
     unmask: bool = False
+    reduce_known: bool = True
     user: bool = False
     target: str = "local"
     also: tuple[str, ...] = ()
@@ -197,6 +198,7 @@ class Session:
                     guided=o.guided,
                     seeds=o.seeds,
                     unmask=o.unmask,
+                    reduce_known=o.reduce_known,
                     user=o.user,
                     target=o.target,
                     also=o.also,

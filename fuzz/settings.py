@@ -14,8 +14,8 @@ class Settings:
     runs: sequences to compare, None for no limit; deadline: on time.monotonic()'s clock, None for none;
     state, corpus: directories; profile, changes: the model's, by name; cpus: where it may run, empty for
     anywhere; batch: programs sent at once; seeds: begin with the programs that come with the project; unmask:
-    known divergences are findings; shared: other workers add to
-    the corpus;
+    known divergences are findings; reduce_known: they are made smaller then, as others are; shared: other workers add
+    to the corpus;
     mistake: the planted mistake to fuzz with; until_found: stop at the first confirmed divergence;
     user: programs run as an ordinary user even if this is root; target: the kernel's name; also: those of
     further ones that run the same programs; compiled: the directory of the compiled model, "" to run what is written;
@@ -39,6 +39,7 @@ class Settings:
     guided: bool = True
     seeds: bool = True
     unmask: bool = False
+    reduce_known: bool = True
     shared: bool = False
     mistake: str = ""
     until_found: bool = False

@@ -230,6 +230,7 @@ def _session(
         guided=not options.unguided,
         seeds=not options.unseeded,
         unmask=True,
+        reduce_known=False,
         user=options.user,
         target=target,
         release=profile.name,

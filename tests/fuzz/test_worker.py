@@ -384,6 +384,17 @@ def test_known_divergence_is_not_new(tmp_path: Path) -> None:
     assert not (tmp_path / "findings").exists()
 
 
+@pytest.mark.parametrize("reduced", [True, False])
+def test_unmasked_it_is_a_finding_made_smaller_or_not(tmp_path: Path, reduced: bool) -> None:
+    bench = set_up(tmp_path, FakeExecutor(OLD), unmask=True, reduce_known=reduced)
+    text = "mremap[MAYMOVE,FIXED,same] result: model address, kernel EFAULT"
+    bench.worker._ledger._known.append(Known((text,), ("0.0.*",), "an old kernel"))
+    bench.feed((MAP, MAP, APART, MOVE))
+    (finding,) = bench.told.of("finding")
+    assert (finding["cause"], finding["calls"]) == ("", 2 if reduced else 4)
+    assert ("it is known" in (Path(finding["path"]) / "report.md").read_text()) != reduced
+
+
 def test_stop_finishes_what_was_begun(tmp_path: Path) -> None:
     bench = set_up(tmp_path, FakeExecutor(OLD), runs=None, batch=64)
     bench.worker.accept(bench.producer.predict((MAP, APART, MOVE)))
@@ -632,6 +643,18 @@ def test_known_report_is_not_new(tmp_path: Path) -> None:
     (finding,) = bench.told.of("finding")
     assert (finding["cause"], finding["path"]) == ("mm/x.c: f()", "")
     assert not (tmp_path / "findings").exists()
+
+
+def test_unmasked_it_is_a_finding_and_is_not_made_smaller(tmp_path: Path) -> None:
+    says = FakeExecutor(NEW, says=warn)
+    bench = set_up(tmp_path, says, renew=lambda: says, unmask=True, reduce_known=False)
+    entry = Known(("the kernel reported: WARNING in move_vma",), ("0.0.*",), "mm/x.c: f()")
+    bench.worker._ledger._known.append(entry)
+    bench.feed((MAP, UNMAP, MAP))
+    (finding,) = bench.told.of("finding")
+    path = Path(finding["path"])
+    assert read_all(path / "program") == [(MAP, UNMAP, MAP)]
+    assert not (path / "reduced").exists()
 
 
 def test_no_more_is_tried_than_there_is_time_for(tmp_path: Path) -> None:
