@@ -695,7 +695,9 @@ def _add_patch(commands: Commands) -> None:
         help="of that time, how much on the patched kernel built with KASAN, from 0 to 1 (default: 0.2)",
     )
     parser.add_argument(
-        "--first", action="store_true", help="stop at the first divergence of the patched kernel"
+        "--first",
+        action="store_true",
+        help="stop at the first divergence of the patched kernel that is not known of the base",
     )
     parser.add_argument(
         "--seed", type=_seed, metavar="N", help="the same programs each time (default: a new one)"

@@ -29,7 +29,7 @@ Tell = Callable[..., None]
 
 class Ledger:
     """One worker's. seen: how often each signature was; unstable: what did not come again; losses: how often an
-    executor was lost in each way; confirmed: something new was found."""
+    executor was lost in each way; confirmed: something was found that is not known."""
 
     def __init__(
         self, settings: Settings, environment: Environment, known: Sequence[Known], tell: Tell
@@ -145,7 +145,7 @@ class Ledger:
         report: str,
         finding: Finding | None = None,
     ) -> None:
-        self.confirmed = self.confirmed or known is None
+        self.confirmed = self.confirmed or self._known_as(text) is None
         self._tell(
             "finding",
             signature=text,

@@ -16,7 +16,7 @@ class Settings:
     anywhere; batch: programs sent at once; seeds: begin with the programs that come with the project; unmask:
     known divergences are findings; reduce_known: they are made smaller then, as others are; shared: other workers add
     to the corpus;
-    mistake: the planted mistake to fuzz with; until_found: stop at the first confirmed divergence;
+    mistake: the planted mistake to fuzz with; until_found: stop at the first confirmed divergence that is not known;
     user: programs run as an ordinary user even if this is root; target: the kernel's name; also: those of
     further ones that run the same programs; compiled: the directory of the compiled model, "" to run what is written;
     watched: blocks that programs are to reach, by the kernel's name; like: the further

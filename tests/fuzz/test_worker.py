@@ -657,6 +657,20 @@ def test_unmasked_it_is_a_finding_and_is_not_made_smaller(tmp_path: Path) -> Non
     assert not (path / "reduced").exists()
 
 
+def test_what_is_known_does_not_end_the_search(tmp_path: Path) -> None:
+    def boot() -> FakeExecutor:
+        return FakeExecutor(OLD, says=warn)
+
+    bench = set_up(tmp_path, boot(), renew=boot, unmask=True, until_found=True)
+    entry = Known(("the kernel reported: WARNING in move_vma",), ("0.0.*",), "mm/x.c: f()")
+    bench.worker._ledger._known.append(entry)
+    bench.feed((MAP, UNMAP))
+    assert bench.told.of("finding")
+    assert not bench.worker.is_over()
+    bench.feed((MAP, APART, MOVE))
+    assert bench.worker.is_over()
+
+
 def test_no_more_is_tried_than_there_is_time_for(tmp_path: Path) -> None:
     """Whoever asks for an end gets the finding as it is."""
     bench = set_up(
