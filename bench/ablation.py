@@ -128,7 +128,9 @@ def _seconds(directory: Path, otherwise: float) -> float:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Medians and quartiles over all mistakes and seeds; and how many times the sequences of `model` it takes: the
-    geometric mean over the mistakes of the ratios of medians, with where 90 % of it lie if seeds are drawn anew."""
+    geometric mean over the mistakes of the ratios of medians, with where 90 % of it lie if seeds are drawn anew. For
+    each mistake, medians, and all sequences by how often it was found, which counts what was cut short for what it was.
+    """
     lines = [
         f"{'':<10} {'found':>9} {'sequences (quartiles)':>30} {'seconds (quartiles)':>26} {'x model (90 %)':>22}"
     ]
@@ -142,9 +144,14 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
             f"{arm:<10} {found:>9} {_spread(counts, 0):>30} {_spread(took, 1):>26}"
             f" {_ratios(rows, arm):>22}"
         )
-    lines += ["", f"{'median sequences':<42}" + "".join(f"{arm:>10}" for arm in arms)]
+    lines += [
+        "",
+        f"{'median sequences, sequences per find':<42}" + "".join(f"{a:>21}" for a in arms),
+    ]
     for name in dict.fromkeys(row["mistake"] for row in rows):
-        cells = "".join(f"{_median(rows, arm, name):>10,.0f}" for arm in arms)
+        cells = "".join(
+            f"{_median(rows, arm, name):>10,.0f} {_per_find(rows, arm, name):>10}" for arm in arms
+        )
         lines.append(f"{name:<42}{cells}")
     return "\n".join(lines)
 
@@ -160,6 +167,12 @@ def _median(rows: Sequence[dict[str, Any]], arm: str, mistake: str) -> float:
     return float(
         median([r["sequences"] for r in rows if r["arm"] == arm and r["mistake"] == mistake] or [0])
     )
+
+
+def _per_find(rows: Sequence[dict[str, Any]], arm: str, mistake: str) -> str:
+    mine = [r for r in rows if r["arm"] == arm and r["mistake"] == mistake]
+    found, total = sum(r["found"] for r in mine), sum(r["sequences"] for r in mine)
+    return f"{total / found:,.0f}" if found else f"> {total:,}"
 
 
 def _ratios(rows: Sequence[dict[str, Any]], arm: str) -> str:
