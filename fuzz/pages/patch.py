@@ -8,7 +8,7 @@ from urllib.parse import quote
 from xml.etree.ElementTree import Element
 
 from fuzz.pages.markup import Content, document, tag
-from fuzz.patch.cover import MISSED, NO_CODE, Covered
+from fuzz.patch.cover import ABSENT, MISSED, NO_CODE, Covered
 from fuzz.patch.judge import BEHAVIOUR, CRASH, INCONSISTENT, OLD, UNDECIDED, Judged
 from fuzz.patch.result import Result, executed, total
 
@@ -18,7 +18,7 @@ _SECTIONS = (
     ((OLD,), "Pre-existing"),
     ((UNDECIDED,), "Undecided"),
 )
-_CLASSES = {MISSED: "missed", NO_CODE: "soft"}
+_CLASSES = {MISSED: "missed", ABSENT: "missed", NO_CODE: "soft"}
 
 
 def page(result: Result) -> str:

@@ -11,6 +11,8 @@ from kernels.blocks import Block, Line
 EXECUTED: Final = "executed"
 MISSED: Final = "never executed"
 NO_CODE: Final = "no code"
+#: All of its file.
+ABSENT: Final = "not in this kernel"
 
 _CHECK: Final = re.compile(r"\b(?:VM_)?(?:WARN|BUG)(?:_ON)?\w*\(")
 _ERROR: Final = re.compile(
@@ -20,8 +22,8 @@ _ERROR: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Covered:
-    """A changed line. state: EXECUTED, MISSED or NO_CODE; program: the first that executed it; why: it may not have
-    been."""
+    """A changed line. state: EXECUTED, MISSED, NO_CODE or ABSENT; program: the first that executed it; why: it may not
+    have been."""
 
     line: Line
     text: str
@@ -71,6 +73,9 @@ def cover(
         elif mine:
             why = _why(text, function, entered)
             rows.append(Covered(line, text, function, MISSED, why=why))
+        elif line[0] not in files and line[0].endswith(".c") and function is not None:
+            why = "all of its file is left out by the configuration"
+            rows.append(Covered(line, text, function, ABSENT, why=why))
         else:
             rows.append(Covered(line, text, function, NO_CODE, why=_why_not(line[0], files)))
     return tuple(rows)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from fuzz.display import duration
 from fuzz.patch.changed import Changed
-from fuzz.patch.cover import EXECUTED, MISSED, Covered
+from fuzz.patch.cover import ABSENT, EXECUTED, MISSED, Covered
 from fuzz.patch.judge import (
     BEHAVIOUR,
     BREAKS,
@@ -69,7 +69,15 @@ class Result:
             return CRASHES
         if self.of(BEHAVIOUR):
             return CHANGES
-        return UNKNOWN if self.problems or not self.sequences else CLEAN
+        nothing = self.absent and not total((*self.covered, *self.taken_out))
+        return UNKNOWN if self.problems or nothing or not self.sequences else CLEAN
+
+    @property
+    def absent(self) -> str:
+        """The changed files of which the kernels have nothing, in a line; "" if there is none."""
+        rows = (*self.covered, *self.taken_out)
+        files = dict.fromkeys(row.line[0] for row in rows if row.state == ABSENT)
+        return f"the kernels are built without {', '.join(files)}" if files else ""
 
     @property
     def status(self) -> int:
@@ -88,12 +96,13 @@ class Result:
         if parts:
             return "the series " + ", ".join(parts)
         if self.verdict == UNKNOWN:
-            return _cut(f"nothing can be said: {(*self.problems, 'no program ran')[0]}")
+            why = next(filter(None, (*self.problems, self.absent)), "no program ran")
+            return _cut(f"nothing can be said: {why}")
         text = f"nothing that user space can see is changed, as far as {self.sequences:,} programs show"
         for rows, what in ((self.covered, "changed"), (self.taken_out, "removed")):
             if missed := total(rows) - executed(rows):
                 text += f"; {missed} {what} line{'s were' if missed > 1 else ' was'} never executed"
-        return text
+        return f"{text}; {self.absent}" if self.absent else text
 
     def lines(self) -> list[str]:
         """For a reviewer, MOST lines."""

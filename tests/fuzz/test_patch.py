@@ -15,7 +15,7 @@ from fuzz.findings import Finding
 from fuzz.pages.patch import page
 from fuzz.patch import judge as judging
 from fuzz.patch.changed import Changed, Function, changed, functions_of, taken_out
-from fuzz.patch.cover import EXECUTED, MISSED, NO_CODE, Covered, cover
+from fuzz.patch.cover import ABSENT, EXECUTED, MISSED, NO_CODE, Covered, cover
 from fuzz.patch.judge import (
     BEHAVIOUR,
     BREAKS,
@@ -177,7 +177,9 @@ def test_which_changed_lines_were_executed_and_why_not(series: Changed) -> None:
     assert "an error path" in entered[0].why
     check = cover(replace(series, lines=((PATH, 20),)), BLOCKS, {0x40: "x"})
     assert "no right kernel fails" in check[0].why
-    assert "not in this kernel" in cover(series, (), {})[0].why
+    assert {row.state for row in cover(series, (), {})} == {ABSENT}
+    macro = replace(series, lines=((PATH, 3),), text={(PATH, 3): "#define X"}, functions=())
+    assert [row.state for row in cover(macro, (), {})] == [NO_CODE], "it may have no code anywhere"
 
 
 # Judging: both kernels are fakes that do as a profile says.
@@ -342,6 +344,16 @@ def test_what_could_not_be_done_is_no_all_clear() -> None:
     assert (said.verdict, said.status) == ("unknown", INCOMPLETE)
     assert result(sequences=0).status == INCOMPLETE
     assert result(row(OLD)).status == OK
+
+
+def test_what_the_kernels_have_nothing_of_is_no_all_clear(series: Changed) -> None:
+    nothing = cover(series, (), {})
+    said = result(series=series, covered=nothing, taken_out=())
+    assert (said.verdict, said.status) == ("unknown", INCOMPLETE)
+    assert said.sentence() == f"nothing can be said: the kernels are built without {PATH}"
+    some = result(series=series, covered=nothing)
+    assert some.status == OK, "something was removed and executed"
+    assert some.sentence().endswith(f"; the kernels are built without {PATH}")
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 30])
