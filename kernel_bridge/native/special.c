@@ -59,13 +59,16 @@ static s64 empty(u64 number)
 s64 special_restore(void)
 {
 	const struct abi_object *object = SHARED(OBJECTS);
-	s64 err = 0;
+	u64 changed = CTL(SEEN) & CTL(CHANGED);
+	s64 err = 0, failed = 0;
 
-	for (; object->fd && !err; object++)
-		if (object->flags & ABI_OBJECT_UNWRITTEN && CTL(CHANGED) >> object->ident & 1)
-			err = rewrite(object);
-	for (u64 i = 0; i < ABI_SEGMENTS && !err; i++)
-		if (special_segment(i) >= 0 && CTL(SEEN) >> (ABI_IDENT_SHM0 + i) & 1)
-			err = empty(i);
-	return err;
+	for (; object->fd; object++)
+		if (object->flags & ABI_OBJECT_UNWRITTEN && changed >> object->ident & 1 &&
+		    (err = rewrite(object)))
+			failed = err;
+	for (u64 i = 0; i < ABI_SEGMENTS; i++)
+		if (special_segment(i) >= 0 && CTL(SEEN) >> (ABI_IDENT_SHM0 + i) & 1 &&
+		    (err = empty(i)))
+			failed = err;
+	return failed;
 }

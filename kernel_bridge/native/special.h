@@ -10,7 +10,7 @@
 s64 special_segment(u64 number);
 /* Learn which inodes the segments are. Returns 0 or -errno. */
 s64 special_learn(void);
-/* Make what a program may have written to zero again. Returns 0 or -errno, at the first that cannot be. */
+/* Make what a program may have written to zero again. Returns 0 or -errno of the last that cannot be. */
 s64 special_restore(void);
 
 #endif
