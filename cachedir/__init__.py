@@ -1,8 +1,10 @@
 """Where files are kept between runs: binaries, images, kernels. Knows nothing of what they are."""
 
+import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -41,3 +43,18 @@ def writable_directory(name: str) -> Path:
     raise CacheError(
         f"no directory to keep built files in ({'; '.join(tried)}); set XDG_CACHE_HOME"
     )
+
+
+@contextmanager
+def locked(path: Path, wait: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Keep other processes that do the same out of a directory; `wait` is called before others are waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            wait()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -23,7 +23,6 @@ from fuzz.status import UnusableError, UsageError
 from fuzz.storage import write_atomically
 from kernels import KernelError, UnknownKernelError, remove
 from kernels.build import BuildFailed
-from kernels.cache import locked
 from kernels.commits import NEW, OLD, SKIP, Commit, Commits, Found, find
 
 _STATE: Final = "state.json"
@@ -145,7 +144,7 @@ class CommitSearch:
 
     def restart(self) -> None:
         """Forget what is known."""
-        with locked(self._place, self._wait):
+        with cachedir.locked(self._place, self._wait):
             (self._place / _STATE).unlink(missing_ok=True)
 
     def run(self) -> Culprits:
@@ -155,7 +154,7 @@ class CommitSearch:
             UsageError: the two commits do not differ as they should.
             UnusableError: one of them cannot be asked, or kernels cannot be built here.
         """
-        with locked(self._place, self._wait):
+        with cachedir.locked(self._place, self._wait):
             self._read()
             try:
                 culprits = self._search()

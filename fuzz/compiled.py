@@ -109,17 +109,17 @@ def build() -> Path:
     header = Path(sysconfig.get_path("include")) / "Python.h"
     if not header.exists():
         raise CompileError(f"{header} is missing: install the package `python3-dev`")
-    with tempfile.TemporaryDirectory(dir=made.parent) as name:
+    with (
+        cachedir.locked(made.parent),
+        tempfile.TemporaryDirectory(dir=made.parent) as name,
+    ):
+        if (made / _DONE).exists():
+            return made  # by another process meanwhile
         scratch = Path(name)
         out = scratch / "lib"
         _run([sys.executable, "-P", "-m", "fuzz.compiling", str(out), name, *sources()], scratch)
         (out / _DONE).touch()
-        try:
-            out.rename(made)
-        except OSError:
-            # Another process was faster.
-            if not (made / _DONE).exists():
-                raise
+        out.rename(made)
     return made
 
 

@@ -2,10 +2,32 @@
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mypyc.build import mypycify
-from setuptools import setup
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+
+class _InParallel(build_ext):  # type: ignore[misc]
+    """Compiles the files of an extension on all processors: setuptools takes one after the other."""
+
+    def build_extension(self, ext: Extension) -> None:
+        def compiled(source: str) -> list[str]:
+            made: list[str] = self.compiler.compile(
+                [source],
+                output_dir=self.build_temp,
+                include_dirs=ext.include_dirs,
+                extra_postargs=ext.extra_compile_args,
+                depends=ext.depends,
+            )
+            return made
+
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            ext.extra_objects = [file for made in pool.map(compiled, ext.sources) for file in made]
+        ext.sources = []
+        super().build_extension(ext)
 
 
 def main() -> None:
@@ -28,8 +50,8 @@ def main() -> None:
             "build_ext",
             f"--build-lib={out}",
             f"--build-temp={scratch}/o",
-            f"--parallel={len(os.sched_getaffinity(0))}",
         ],
+        cmdclass={"build_ext": _InParallel},
     )
 
 

@@ -13,6 +13,7 @@ from shutil import which
 from tempfile import TemporaryDirectory
 from typing import Final
 
+import cachedir
 from kernels import cache
 from kernels.cache import KernelError
 
@@ -162,7 +163,7 @@ class Archive:
 def open_archive(say: Say) -> Iterator[Archive]:
     """The archive, with its state beside the kernels, for one process at a time."""
     directory = cache.directory(cache.APT)
-    with cache.locked(directory, lambda: say("another process fetches: waiting for it")):
+    with cachedir.locked(directory, lambda: say("another process fetches: waiting for it")):
         for left in directory.glob(f"{SCRATCH}*"):
             shutil.rmtree(left)
         yield Archive(directory, say)

@@ -12,6 +12,7 @@ from pathlib import Path
 from shutil import which
 from typing import Final
 
+import cachedir
 from kernels import cache
 from kernels.archive import Say
 from kernels.cache import Kernel, KernelError, UnknownKernelError
@@ -107,7 +108,7 @@ def build(
     _check_free(name, f"{_BUILT}{origin}")
     place = cache.directory(cache.BUILDS) / (out or name)
     place.mkdir(exist_ok=True)
-    with cache.locked(place, lambda: say(f"another process builds {name}: waiting for it")):
+    with cachedir.locked(place, lambda: say(f"another process builds {name}: waiting for it")):
         make = _Make(tree, place, arch, features, _COVERED if covered is None else covered)
         dropped = _configure(make, wanted(arch, features))
         if dropped:

@@ -3,14 +3,12 @@
 A kernel's `kernel.json` has the checksum of its image, which is compared whenever the kernel is looked up.
 """
 
-import fcntl
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,7 +170,7 @@ def remove(name: str) -> None:
     path = directory() / name
     if not _NAME.fullmatch(name) or not path.is_dir():
         raise UnknownKernelError(f"no kernel {name} at hand")
-    with locked(directory()):
+    with cachedir.locked(directory()):
         _discard(path)
     shutil.rmtree(directory(BUILDS) / name, ignore_errors=True)
 
@@ -213,7 +211,7 @@ def check_name(name: str) -> None:
 @contextmanager
 def adding_directory(parent: Path, name: str) -> Iterator[Path]:
     """A directory to fill, which then takes the place of `parent/name`. What was killed before is cleared away."""
-    with locked(parent):
+    with cachedir.locked(parent):
         for path in parent.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(path)
         scratch = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=parent))
@@ -225,21 +223,6 @@ def adding_directory(parent: Path, name: str) -> Iterator[Path]:
             scratch.rename(parent / name)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-
-
-@contextmanager
-def locked(path: Path, wait: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Keep other processes that do the same out of a directory; `wait` is called before others are waited for."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            wait()
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def checksum(path: Path) -> str:

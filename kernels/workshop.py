@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 import cachedir
-from kernels import cache
 from kernels.archive import Say
 from kernels.cache import KernelError, UnknownKernelError
 from kernels.commits import Commit, Commits, describe, find, git
@@ -75,7 +74,7 @@ class Workshop:
 
     def locked(self) -> AbstractContextManager[None]:
         """Keep other processes out."""
-        return cache.locked(
+        return cachedir.locked(
             self.place, lambda: self._say("another process works on this tree: waiting for it")
         )
 

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,26 @@ def test_headers_that_are_missing_are_named(
     monkeypatch.setattr(compiled.sysconfig, "get_path", lambda name: str(tmp_path))
     with pytest.raises(compiled.CompileError, match="install the package `python3-dev`"):
         compiled.build()
+
+
+def test_two_that_need_it_compile_it_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    begun, go_on = threading.Event(), threading.Event()
+    runs = []
+
+    def run(command: list[str], scratch: Path) -> None:
+        runs.append(command)
+        begun.set()
+        assert go_on.wait(30)
+        (scratch / "lib").mkdir()
+
+    monkeypatch.setattr(compiled, "_run", run)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(compiled.build)
+        assert begun.wait(30)
+        second = pool.submit(compiled.build)
+        with pytest.raises(TimeoutError):
+            second.result(0.2)
+        go_on.set()
+        assert first.result(30) == second.result(30)
+    assert len(runs) == 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import cachedir
 import kernels as package
 from kernels import KernelError, UnknownKernelError, cache
 
@@ -94,7 +95,7 @@ def test_a_lock_that_another_has_is_waited_for(kernels: Path) -> None:
     place = cache.directory()
     waited: list[str] = []
     with ThreadPoolExecutor(1) as pool:
-        with cache.locked(place):
+        with cachedir.locked(place):
             started = threading.Event()
 
             def take() -> None:
@@ -102,7 +103,7 @@ def test_a_lock_that_another_has_is_waited_for(kernels: Path) -> None:
                     waited.append("waiting")
                     started.set()
 
-                with cache.locked(place, note):
+                with cachedir.locked(place, note):
                     waited.append("in")
 
             other = pool.submit(take)
