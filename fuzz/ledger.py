@@ -72,7 +72,7 @@ class Ledger:
                 path = str(directory)
                 with findings.claimed(directory) as is_ours:
                     if is_ours:
-                        spared = self.is_spared(text)
+                        spared = self._is_spared(text)
                         finding = replace(finding, minimized=_SPARED) if spared else refine(finding)
                         findings.rewrite(directory, finding)
         finally:
@@ -80,7 +80,7 @@ class Ledger:
 
     def crash(self, finding: CrashFinding) -> Path | None:
         """A report of the kernel, which is a finding even if it does not come again; where it was written down, None if
-        it was not, being known or there already."""
+        it is not to be made smaller: it is known, or there already."""
         text = finding.signature
         self.seen[text] += 1
         self.unstable += not finding.stable
@@ -91,9 +91,9 @@ class Ledger:
                 path, new = finding.write(self._state / "findings")
         finally:
             self._find(text, str(path or ""), known, "" if path or known else finding.text())
-        return path if new else None
+        return path if new and not self._is_spared(text) else None
 
-    def is_spared(self, text: str) -> bool:
+    def _is_spared(self, text: str) -> bool:
         """Whether a finding need not be made smaller: its programs are with what is known, and time is for others."""
         return not self._settings.reduce_known and self._known_as(text) is not None
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from abi.program import call_lines
 from fuzz.catalog import CRASH, NEW, UNSTABLE, Row
-from fuzz.corpus import PACKAGED
+from fuzz.corpus import DIVERGENCES
 from fuzz.formats import Result, Verdict
 from fuzz.headlines import Crash
 from fuzz.replay import Replay
@@ -22,7 +22,7 @@ def of_replays(
     Raises:
         OSError, ValueError: the explained divergences cannot be read.
     """
-    known = load_known(PACKAGED / "divergences")
+    known = load_known(DIVERGENCES)
     lines = {file: call_lines(_text(file)) for file in files}
     results = []
     for replay, file in zip(replays, files, strict=True):

@@ -521,7 +521,7 @@ class Worker:
                 seconds=round(time.monotonic() - self._since, 1),
             )
             path = self._ledger.crash(finding)
-            if path is None or self._ledger.is_spared(finding.signature):
+            if path is None:
                 continue
             reduction = reduce_crash(finding, self._trials, self._is_late)
             if reduction is not None:

@@ -40,10 +40,10 @@ def page(result: Result) -> str:
             ]
     if result.changed is not None:
         body += [tag("h2", "Coverage of the patch"), *_coverage(result.covered, "changed")]
-        if result.taken_out:
+        if result.removed:
             body += [
                 tag("h2", "What it takes out, on the base"),
-                *_coverage(result.taken_out, "removed"),
+                *_coverage(result.removed, "removed"),
             ]
     return document(title, tag("main", *body))
 

@@ -78,7 +78,7 @@ def changed(diff: str, read: Callable[[str], str]) -> Changed:
     return _changed(diff, read, gaps=True)
 
 
-def taken_out(back: str, read: Callable[[str], str]) -> Changed:
+def removed(back: str, read: Callable[[str], str]) -> Changed:
     """What a series takes out. back: the diff from the patched tree to the base, as for `changed`; read: gives a file
     of the base."""
     return _changed(back, read, gaps=False)

@@ -273,7 +273,7 @@ def _conclude(
         cover(lines, blocks, _reached(state, name)) if lines else ()
         for lines, blocks, name in (
             (pair.changed, pair.blocks, pair.patched),
-            (pair.taken_out, pair.base_blocks, pair.base),
+            (pair.removed, pair.base_blocks, pair.base),
         )
     )
     last = _last_points(state)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fuzz.output import read_json, write_json
-from fuzz.patch.changed import Changed, changed, taken_out
+from fuzz.patch.changed import Changed, changed, removed
 from kernels import KernelError
 from kernels.archive import Say
 from kernels.blocks import Block, blocks
@@ -29,7 +29,7 @@ _KEPT: Final = 16
 @dataclass(frozen=True, slots=True)
 class Pair:
     """base, patched: kernels, by the names that targets have; what: the tree and the series, in a line; key: the same
-    for the same kernels; changed, taken_out: by the series, nothing where images were given; blocks, base_blocks: of
+    for the same kernels; changed, removed: by the series, nothing where images were given; blocks, base_blocks: of
     changed files, of the patched kernel and of the base."""
 
     base: str
@@ -37,7 +37,7 @@ class Pair:
     what: str
     key: str
     changed: Changed | None = None
-    taken_out: Changed | None = None
+    removed: Changed | None = None
     blocks: tuple[Block, ...] = ()
     base_blocks: tuple[Block, ...] = ()
 
@@ -49,7 +49,7 @@ class Pair:
     @property
     def watched_on_base(self) -> list[Block]:
         """Those of the base: what only the base has."""
-        return self.taken_out.own(self.base_blocks) if self.taken_out else []
+        return self.removed.own(self.base_blocks) if self.removed else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Builder:
         """Both kernels for the search."""
         w = self._workshop
         what = changed(w.diff(self.base, self.patched), lambda path: w.file(self.patched, path))
-        gone = taken_out(w.diff(self.patched, self.base), lambda path: w.file(self.base, path))
+        gone = removed(w.diff(self.patched, self.base), lambda path: w.file(self.base, path))
         base = self.build(self.base, "base", SEARCH, _covered({path for path, _ in gone.lines}))
         patched = self.build(self.patched, "patched", SEARCH, _covered(what.sources))
         self._say("looking up which blocks of the kernel the changed lines are")

@@ -37,7 +37,7 @@ _WIDTH: Final = 118
 class Result:
     """The end of a comparison. what: tree and series, in a line; kernels: base and patched, by the names that targets
     have; profile: the base's model; rows: all that was found; changed, covered: the changed lines, None and nothing
-    where images were given; taken_out: lines that only the base has; seconds: of fuzzing, in all; kasan: those of them
+    where images were given; removed: lines that only the base has; seconds: of fuzzing, in all; kasan: those of them
     on a kernel with KASAN; sequences, calls: that both kernels ran; kasan_sequences: on that one; problems: why not all
     could be done; state: the directory with all of it.
     """
@@ -48,7 +48,7 @@ class Result:
     rows: tuple[Judged, ...]
     changed: Changed | None
     covered: tuple[Covered, ...]
-    taken_out: tuple[Covered, ...]
+    removed: tuple[Covered, ...]
     seconds: float
     sequences: int
     calls: int
@@ -69,13 +69,13 @@ class Result:
             return CRASHES
         if self.of(BEHAVIOUR):
             return CHANGES
-        nothing = self.absent and not total((*self.covered, *self.taken_out))
+        nothing = self.absent and not total((*self.covered, *self.removed))
         return UNKNOWN if self.problems or nothing or not self.sequences else CLEAN
 
     @property
     def absent(self) -> str:
         """The changed files of which the kernels have nothing, in a line; "" if there is none."""
-        rows = (*self.covered, *self.taken_out)
+        rows = (*self.covered, *self.removed)
         files = dict.fromkeys(row.line[0] for row in rows if row.state == ABSENT)
         return f"the kernels are built without {', '.join(files)}" if files else ""
 
@@ -99,7 +99,7 @@ class Result:
             why = next(filter(None, (*self.problems, self.absent)), "no program ran")
             return _cut(f"nothing can be said: {why}")
         text = f"nothing that user space can see is changed, as far as {self.sequences:,} programs show"
-        for rows, what in ((self.covered, "changed"), (self.taken_out, "removed")):
+        for rows, what in ((self.covered, "changed"), (self.removed, "removed")):
             if missed := total(rows) - executed(rows):
                 text += f"; {missed} {what} line{'s were' if missed > 1 else ' was'} never executed"
         return f"{text}; {self.absent}" if self.absent else text
@@ -112,10 +112,10 @@ class Result:
         old = self.of(OLD)
         if old:
             tail.insert(0, f"pre-existing: {len(old)}, on the base too; see report.html")
-        missed = [row for row in (*self.covered, *self.taken_out) if row.state == MISSED]
+        missed = [row for row in (*self.covered, *self.removed) if row.state == MISSED]
         if missed:
             shown = ", ".join(
-                f"{row}{' (removed)' * (row in self.taken_out)}" for row in missed[:_SHOWN]
+                f"{row}{' (removed)' * (row in self.removed)}" for row in missed[:_SHOWN]
             )
             more = f" and {len(missed) - _SHOWN} more" if len(missed) > _SHOWN else ""
             tail.insert(0, _cut(f"never executed: {shown}{more}: {missed[0].why}"))
@@ -142,11 +142,9 @@ class Result:
         ]
 
     def _removed(self) -> str:
-        if not total(self.taken_out):
+        if not total(self.removed):
             return ""
-        return (
-            f", of those removed {executed(self.taken_out)} of {total(self.taken_out)} on the base"
-        )
+        return f", of those removed {executed(self.removed)} of {total(self.removed)} on the base"
 
     def _search_line(self) -> str:
         text = f"{duration(self.seconds)} of fuzzing, {self.sequences:,} programs ({self.calls:,} calls) on both,"
@@ -171,9 +169,9 @@ class Result:
             "changed_lines_executed": executed(self.covered),
             "changed_lines_total": total(self.covered),
             "changed_lines": [row.to_json() for row in self.covered],
-            "removed_lines_executed": executed(self.taken_out),
-            "removed_lines_total": total(self.taken_out),
-            "removed_lines": [row.to_json() for row in self.taken_out],
+            "removed_lines_executed": executed(self.removed),
+            "removed_lines_total": total(self.removed),
+            "removed_lines": [row.to_json() for row in self.removed],
             "seconds": round(self.seconds, 1),
             "kasan_seconds": round(self.kasan, 1),
             "sequences": self.sequences,

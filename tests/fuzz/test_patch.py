@@ -14,7 +14,7 @@ from fuzz.blame import Blame
 from fuzz.findings import Finding
 from fuzz.pages.patch import page
 from fuzz.patch import judge as judging
-from fuzz.patch.changed import Changed, Function, changed, functions_of, taken_out
+from fuzz.patch.changed import Changed, Function, changed, functions_of, removed
 from fuzz.patch.cover import ABSENT, EXECUTED, MISSED, NO_CODE, Covered, cover
 from fuzz.patch.judge import (
     BEHAVIOUR,
@@ -135,7 +135,7 @@ diff --git a/mm/vma.c b/mm/vma.c
 
 @pytest.fixture
 def gone() -> Changed:
-    return taken_out(BACK, {PATH: BASE}.__getitem__)
+    return removed(BACK, {PATH: BASE}.__getitem__)
 
 
 def test_lines_taken_out_are_those_that_only_the_base_has(gone: Changed) -> None:
@@ -295,7 +295,7 @@ def result(*rows: Judged, series: Changed | None = None, **more: Any) -> Result:
             "rows": rows,
             "changed": series,
             "covered": covered,
-            "taken_out": gone if series else (),
+            "removed": gone if series else (),
             "seconds": 60.0,
             "sequences": 1000,
             "calls": 8000,
@@ -348,7 +348,7 @@ def test_what_could_not_be_done_is_no_all_clear() -> None:
 
 def test_what_the_kernels_have_nothing_of_is_no_all_clear(series: Changed) -> None:
     nothing = cover(series, (), {})
-    said = result(series=series, covered=nothing, taken_out=())
+    said = result(series=series, covered=nothing, removed=())
     assert (said.verdict, said.status) == ("unknown", INCOMPLETE)
     assert said.sentence() == f"nothing can be said: the kernels are built without {PATH}"
     some = result(series=series, covered=nothing)

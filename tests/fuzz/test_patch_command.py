@@ -14,7 +14,7 @@ from fuzz.cli import main
 from fuzz.display import Figures
 from fuzz.history import Point
 from fuzz.patch import command
-from fuzz.patch.changed import changed, taken_out
+from fuzz.patch.changed import changed, removed
 from fuzz.patch.judge import BEHAVIOUR, BREAKS, CRASH, OLD, Judged
 from fuzz.patch.pair import Pair
 from fuzz.session import Options, Outcome
@@ -71,7 +71,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
         def pair(self) -> Pair:
             what = changed(DIFF, {PATH: SOURCE}.__getitem__)
-            gone = taken_out(BACK, {PATH: BEFORE}.__getitem__)
+            gone = removed(BACK, {PATH: BEFORE}.__getitem__)
             only_base = (block(0x90, 5), block(0x99, 3))
             title = "linux: one and two"
             return Pair("base", "patched", title, "key", what, gone, BLOCKS, only_base)
