@@ -127,12 +127,13 @@ def _seconds(directory: Path, otherwise: float) -> float:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Medians and quartiles over all mistakes and seeds; and how many times the sequences of `model` it takes: the
-    geometric mean over the mistakes of the ratios of medians, with where 90 % of it lie if seeds are drawn anew. For
-    each mistake, medians, and all sequences by how often it was found, which counts what was cut short for what it was.
+    """Medians and quartiles over all mistakes and seeds; and how many times the sequences, and the seconds, of `model`
+    a find takes: the geometric mean over the mistakes, with where 90 % of it lie if seeds are drawn anew. For each
+    mistake, medians, and all sequences by how often it was found, which counts what was cut short for what it was.
     """
     lines = [
-        f"{'':<10} {'found':>9} {'sequences (quartiles)':>30} {'seconds (quartiles)':>26} {'x model (90 %)':>22}"
+        f"{'':<8} {'found':>9} {'sequences (quartiles)':>26} {'seconds (quartiles)':>22}"
+        f" {'sequences x model (90 %)':>24} {'seconds x model (90 %)':>24}"
     ]
     arms = [arm for arm in ARMS if any(row["arm"] == arm for row in rows)]
     for arm in arms:
@@ -141,19 +142,25 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         counts = [row["sequences"] for row in mine]
         took = [row["seconds"] for row in mine]
         lines.append(
-            f"{arm:<10} {found:>9} {_spread(counts, 0):>30} {_spread(took, 1):>26}"
-            f" {_ratios(rows, arm):>22}"
+            f"{arm:<8} {found:>9} {_spread(counts, 0):>26} {_spread(took, 1):>22}"
+            f" {_ratios(rows, arm, 'sequences'):>24} {_ratios(rows, arm, 'seconds'):>24}"
         )
     lines += [
         "",
         f"{'median sequences, sequences per find':<42}" + "".join(f"{a:>21}" for a in arms),
     ]
     for name in dict.fromkeys(row["mistake"] for row in rows):
-        cells = "".join(
-            f"{_median(rows, arm, name):>10,.0f} {_per_find(rows, arm, name):>10}" for arm in arms
-        )
+        cells = ""
+        for arm in arms:
+            mine = _of(rows, arm, name)
+            middle = median(row["sequences"] for row in mine) if mine else 0
+            cells += f"{middle:>10,.0f} {_per_find(mine):>10}"
         lines.append(f"{name:<42}{cells}")
     return "\n".join(lines)
+
+
+def _of(rows: Sequence[dict[str, Any]], arm: str, mistake: str) -> list[dict[str, Any]]:
+    return [row for row in rows if row["arm"] == arm and row["mistake"] == mistake]
 
 
 def _spread(values: Sequence[float], digits: int) -> str:
@@ -163,42 +170,36 @@ def _spread(values: Sequence[float], digits: int) -> str:
     return f"{middle:,.{digits}f} ({low:,.{digits}f} .. {high:,.{digits}f})"
 
 
-def _median(rows: Sequence[dict[str, Any]], arm: str, mistake: str) -> float:
-    return float(
-        median([r["sequences"] for r in rows if r["arm"] == arm and r["mistake"] == mistake] or [0])
-    )
-
-
-def _per_find(rows: Sequence[dict[str, Any]], arm: str, mistake: str) -> str:
-    mine = [r for r in rows if r["arm"] == arm and r["mistake"] == mistake]
-    found, total = sum(r["found"] for r in mine), sum(r["sequences"] for r in mine)
+def _per_find(rows: Sequence[dict[str, Any]]) -> str:
+    found, total = sum(row["found"] for row in rows), sum(row["sequences"] for row in rows)
     return f"{total / found:,.0f}" if found else f"> {total:,}"
 
 
-def _ratios(rows: Sequence[dict[str, Any]], arm: str) -> str:
-    names = list(dict.fromkeys(row["mistake"] for row in rows))
-    counts = {
-        name: [
-            [r["sequences"] for r in rows if r["arm"] == each and r["mistake"] == name]
-            for each in (arm, "model")
-        ]
-        for name in names
-    }
-    pairs = [(mine, theirs) for mine, theirs in counts.values() if mine and theirs]
+def _ratios(rows: Sequence[dict[str, Any]], arm: str, of: str) -> str:
+    names = dict.fromkeys(row["mistake"] for row in rows)
+    pairs = [(_of(rows, arm, name), _of(rows, "model", name)) for name in names]
+    pairs = [(mine, theirs) for mine, theirs in pairs if mine and theirs]
     if not pairs:
         return "-"
     rng = Random(1)
     again = sorted(
-        _ratio([(rng.choices(a, k=len(a)), rng.choices(b, k=len(b))) for a, b in pairs])
+        _ratio([(rng.choices(a, k=len(a)), rng.choices(b, k=len(b))) for a, b in pairs], of)
         for _ in range(REDRAWN)
     )
     low, high = again[REDRAWN // 20], again[-1 - REDRAWN // 20]
-    return f"{_ratio(pairs):.2f} ({low:.2f} .. {high:.2f})"
+    return f"{_ratio(pairs, of):.2f} ({low:.2f} .. {high:.2f})"
 
 
-def _ratio(pairs: Sequence[tuple[list[int], list[int]]]) -> float:
-    logs = [math.log(median(mine) / median(theirs)) for mine, theirs in pairs]
+def _ratio(
+    pairs: Sequence[tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]]], of: str
+) -> float:
+    logs = [math.log(_cost(mine, of) / _cost(theirs, of)) for mine, theirs in pairs]
     return math.exp(sum(logs) / len(logs))
+
+
+def _cost(rows: Sequence[dict[str, Any]], of: str) -> float:
+    """Of a find; what was never found counts as found half a time."""
+    return float(sum(row[of] for row in rows) / max(0.5, sum(row["found"] for row in rows)))
 
 
 def main() -> int:
