@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from fuzz import seen
-from fuzz.mail import title
+from fuzz.headlines import KERNEL
+from fuzz.mail import field_of, title
 from fuzz.storage import UNFINISHED
 from fuzz.triage import Known, explanation
 
@@ -94,7 +95,7 @@ class Catalog:
         return Row(
             str(data.get("title") or title(signature)),
             signature,
-            str(data.get("class") or data.get("field") or "model"),
+            str(data.get("class") or data.get("field") or _kind(signature)),
             _set_status(path) or status,
             told.first if told else written,
             told.last if told else written,
@@ -126,6 +127,11 @@ class Catalog:
                 data.pop(name, None)
             known = self._read[file] = stamp.st_mtime_ns, data
         return known[1], int(stamp.st_mtime)
+
+
+def _kind(signature: str) -> str:
+    """Of an explained one, of which there is no more than that, or of a failure of the model."""
+    return CRASH if signature.startswith(KERNEL) else field_of(signature) or "model"
 
 
 def _load(file: Path) -> dict[str, Any]:

@@ -128,6 +128,12 @@ def title(text: str) -> str:
     return f"{area}: after {made}, {_wrong_state(field, what)}"
 
 
+def field_of(text: str) -> str:
+    """What differs, of what has the signature `text`; "" if it is no divergence."""
+    match = _SIGNATURE.fullmatch(text)
+    return match["field"] if match else ""
+
+
 def _wrong_result(what: str) -> str:
     sides = _SIDES.fullmatch(what)
     if sides is None:

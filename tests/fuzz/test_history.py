@@ -197,6 +197,20 @@ def test_chronicle_keeps_known_divergences(tmp_path: Path) -> None:
     assert "a bug" in (tmp_path / "index.html").read_text()
 
 
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (TEXT, "result"),
+        ("the kernel reported: WARNING in mmap_region < do_mmap", "crash"),
+        ("the model failed: KeyError: 1 (space.py:10)", "model"),
+    ],
+)
+def test_what_is_known_says_what_it_is_of(tmp_path: Path, text: str, kind: str) -> None:
+    chronicle = Chronicle(tmp_path, "s", "6.18", "6.18", lambda: 100.0)
+    chronicle.found(text, "", "a bug", "6.18")
+    assert [row.kind for row in rows(tmp_path)] == [kind]
+
+
 def test_what_several_kernels_show_is_known_once(tmp_path: Path) -> None:
     chronicle = Chronicle(tmp_path, "s", "6.18", "6.18", lambda: 100.0)
     chronicle.found(TEXT, "", "a bug", "6.18.1")
