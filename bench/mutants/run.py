@@ -165,10 +165,11 @@ def attempt(
     data = json.loads(result.read_text())
     every = [*data["behaviour_changes"], *data["crashes"]]
     rows = sorted({CLASSES[row["class"]] for row in every})
-    others = [*data["preexisting"], *data["undecided"]]
+    undecided = data["undecided"]
     first = min(every, key=lambda row: row["sequences"] or 1 << 62, default=None)
     if mutant.is_harmless:
-        right = not every and not others
+        # What the base does as well is none of its doing.
+        right = not every and not undecided
     else:
         right = any(name in mutant.expected for name in rows)
     return Row(
@@ -184,7 +185,7 @@ def attempt(
         data["changed_lines_executed"],
         data["changed_lines_total"],
         whole,
-        first["title"] if first else ", ".join(row["title"] for row in others),
+        first["title"] if first else ", ".join(row["title"] for row in undecided),
         "; ".join(data["problems"]),
         (data["base_kernel"], data["patched_kernel"]),
     )
