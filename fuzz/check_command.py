@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fuzz.check import Bug, Case, Checked, check
-from fuzz.corpus import DROPPED, PACKAGED, QUARANTINE, SUFFIX, read_text, shipped
+from fuzz.corpus import DIVERGENCES, DROPPED, PACKAGED, QUARANTINE, SUFFIX, read_text, shipped
 from fuzz.expectation import Statements, load_statements
 from fuzz.formats import FAILED, VERDICTS, counted, render
 from fuzz.output import check_output
@@ -22,7 +22,6 @@ from fuzz.triage import Known
 from kernel_bridge import BridgeError
 from model.profile import BY_NAME
 
-_DIVERGENCES: Final = PACKAGED / "divergences"
 #: Executors on the running kernel, at most.
 _WORKERS: Final = 4
 
@@ -31,7 +30,7 @@ def check_corpus(options: Namespace) -> int:
     """`vmadiff check`"""
     for output in (options.output, options.json):
         check_output(output)
-    statements = load_statements(_DIVERGENCES)
+    statements = load_statements(DIVERGENCES)
     cases = list(_cases(options.paths, statements))
     workers = options.workers
     if workers is None:
@@ -70,7 +69,7 @@ def check_corpus(options: Namespace) -> int:
 
 def _cases(paths: Sequence[Path], statements: Statements) -> Iterator[Case]:
     """The programs in files and directories, once each; without any, those that come with vmadiff."""
-    found = (file for path in paths or [*shipped(), _DIVERGENCES] for file in _files(path))
+    found = (file for path in paths or [*shipped(), DIVERGENCES] for file in _files(path))
     for file in dict.fromkeys(found):
         try:
             text = read_text(file)
@@ -101,14 +100,14 @@ def _files(path: Path) -> list[Path]:
 
 def _bugs() -> Iterator[Bug]:
     """The bugs of kernels that the model follows."""
-    for path in sorted(_DIVERGENCES.glob("*.json")):
+    for path in sorted(DIVERGENCES.glob("*.json")):
         entry = json.loads(path.read_text())
         if "change" in entry:
             listed = Known((), tuple(entry["kernels"]), entry["cause"], path.stem)
             change = BY_NAME[entry["change"]]
             # A bug of the newest kernels has no end yet.
             has = change.until is not None or not entry["fixed"]
-            yield Bug(f"{_DIVERGENCES.name}/{path.stem}", _shown(path), listed, change, has)
+            yield Bug(f"{DIVERGENCES.name}/{path.stem}", _shown(path), listed, change, has)
 
 
 def _shown(path: Path) -> str:

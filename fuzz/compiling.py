@@ -20,7 +20,6 @@ class _InParallel(build_ext):  # type: ignore[misc]
                 output_dir=self.build_temp,
                 include_dirs=ext.include_dirs,
                 extra_postargs=ext.extra_compile_args,
-                depends=ext.depends,
             )
             return made
 

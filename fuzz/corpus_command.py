@@ -15,8 +15,8 @@ from abi.program import ProgramError, parse_all
 from fuzz import reference
 from fuzz.classes import universe
 from fuzz.corpus import (
+    DIVERGENCES,
     DROPPED,
-    PACKAGED,
     QUARANTINE,
     files_of,
     is_named_by_content,
@@ -62,7 +62,7 @@ class _Kept:
 
 
 def _add(options: Namespace) -> int:
-    statements = load_statements(PACKAGED / "divergences")
+    statements = load_statements(DIVERGENCES)
     directory = _made(options.corpus or DIRECTORY)
     made = []
     for path in options.files:
@@ -92,7 +92,7 @@ def _add(options: Namespace) -> int:
 
 
 def _merge(options: Namespace) -> int:
-    statements = load_statements(PACKAGED / "divergences")
+    statements = load_statements(DIVERGENCES)
     directory = _made(options.corpus or DIRECTORY)
     ours = {kept.regression.name: kept for kept in _read(directory, statements)}
     sources = [_existing(path) for path in options.directories]
@@ -131,7 +131,7 @@ def _merge(options: Namespace) -> int:
 
 
 def _min(options: Namespace) -> int:
-    statements = load_statements(PACKAGED / "divergences")
+    statements = load_statements(DIVERGENCES)
     directory = _existing(options.corpus or DIRECTORY)
     measured = _measure(list(_read(directory, statements)))
     kept = enough(measured)
@@ -153,7 +153,7 @@ def _min(options: Namespace) -> int:
 
 
 def _stats(options: Namespace) -> int:
-    statements = load_statements(PACKAGED / "divergences")
+    statements = load_statements(DIVERGENCES)
     usual = [DIRECTORY] if DIRECTORY.is_dir() else shipped()
     directories = [_existing(options.corpus)] if options.corpus else usual
     kept = [each for directory in directories for each in _read(directory, statements)]
@@ -176,7 +176,7 @@ def _stats(options: Namespace) -> int:
 
 
 def _verify(options: Namespace) -> int:
-    statements = load_statements(PACKAGED / "divergences")
+    statements = load_statements(DIVERGENCES)
     directory = _existing(options.corpus or DIRECTORY)
     files = files_of(directory)
     damaged = [(path, why) for path in files if (why := _damage(path, statements))]

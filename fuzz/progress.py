@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import cachedir
 from fuzz.bound import Bound
 from fuzz.storage import write_atomically
 
@@ -149,7 +150,7 @@ class Progress:
         Raises:
             OSError, ValueError: as `read` and `write`.
         """
-        with _locked(self.path.parent, os.O_RDONLY | os.O_DIRECTORY, fcntl.LOCK_EX):
+        with cachedir.locked(self.path.parent):
             standing = self.read()
             result = act(standing)
             self.write(standing)
@@ -164,15 +165,9 @@ class Progress:
             OSError: the lock cannot be had.
         """
         lock = self.path.with_suffix(".lock")
-        with _locked(lock, os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
-
-
-@contextmanager
-def _locked(path: Path, flags: int, kind: int) -> Iterator[None]:
-    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, kind)
-        yield
-    finally:
-        os.close(descriptor)
+        finally:
+            os.close(descriptor)

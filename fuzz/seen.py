@@ -1,14 +1,11 @@
 """When and how often a finding was seen, and on which kernels: `seen.json` in its directory."""
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+import cachedir
 from fuzz.storage import write_atomically
 
 NAME: Final = "seen.json"
@@ -51,7 +48,7 @@ def record(directory: Path, times: int, kernel: str, now: int) -> None:
     Raises:
         OSError: it could not be written.
     """
-    with _alone(directory):
+    with cachedir.locked(directory):
         before = read(directory) or Seen(now, now, 0, ())
         after = Seen(
             min(before.first, now),
@@ -61,13 +58,3 @@ def record(directory: Path, times: int, kernel: str, now: int) -> None:
         )
         data = json.dumps(asdict(after), indent=1).encode() + b"\n"
         write_atomically(directory / NAME, data)
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

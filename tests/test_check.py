@@ -226,7 +226,7 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Start]:
     (tmp_path / "divergences").mkdir()
     monkeypatch.setattr(check, "Target", FakeTarget)
     monkeypatch.setattr(check, "examine", lambda executor: Probed(NEW, NEW, {}))
-    monkeypatch.setattr(check_command, "_DIVERGENCES", tmp_path / "divergences")
+    monkeypatch.setattr(check_command, "DIVERGENCES", tmp_path / "divergences")
     monkeypatch.chdir(tmp_path)
     return starts
 

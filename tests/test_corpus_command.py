@@ -124,7 +124,7 @@ def test_a_finding_that_is_explained_names_its_entry(
     (tmp_path / "divergences").mkdir()
     entry = {"signatures": [SIGNATURE], "kernels": ["0.0.*"], "cause": "mm/x.c", "fixed": ""}
     (tmp_path / "divergences" / "explained.json").write_text(json.dumps(entry))
-    monkeypatch.setattr(corpus_command, "PACKAGED", tmp_path)
+    monkeypatch.setattr(corpus_command, "DIVERGENCES", tmp_path / "divergences")
     assert main(["corpus", "add", str(path), "--corpus", "kept"]) == 0
     (file,) = Path("kept").iterdir()
     assert "# expect: known explained\n" in file.read_text()
